@@ -1,0 +1,43 @@
+# make finetune   the robot practises, and its policy gets better before your eyes
+# make test       every test
+# make            only sets up: .venv/ (ROS 2 from wheels) and install/ (interfaces and nodes)
+#
+# Set-up runs once, and again only when the requirement files or the interfaces change.
+.SHELLFLAGS := -eu -c
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+# Modules are installed as links: an edited one needs no build, a new or removed one changes its folder.
+FOLDERS := $(shell find mechanic_rl_ros config launch description checkpoints -name __pycache__ -prune -o -type d -print)
+BUILD_INPUTS := $(wildcard msg/*.msg srv/*.srv cmake/*) CMakeLists.txt package.xml setup.py $(FOLDERS)
+RUN := . ./environment.sh &&
+
+SEED ?= 0
+ARGS ?=
+
+.PHONY: setup finetune test check base-checkpoint clean
+setup: install/.built
+
+finetune: setup
+	@$(RUN) mechanic-rl finetune --seed $(SEED) $(ARGS)
+
+test: setup
+	@$(RUN) ruff check --quiet . && ruff format --check --quiet . && mypy && pytest $(ARGS)
+
+check: setup
+	@$(RUN) mechanic-rl doctor
+
+# Reproduces checkpoints/lift from nothing: scripted demonstrations, then behaviour cloning.
+base-checkpoint: setup
+	@$(RUN) mechanic-rl collect --task lift --output data/lift $(ARGS) && mechanic-rl pretrain --task lift --demonstrations data/lift --output checkpoints/lift
+
+$(VENV)/.installed: requirements/ros.txt requirements/core.txt requirements/build.txt requirements/dev.txt requirements/setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh requirements/setup.sh
+	@touch $@
+
+install/.built: $(VENV)/.installed $(BUILD_INPUTS)
+	@VENV="$(VENV)" sh cmake/build.sh
+	@touch $@
+
+clean:
+	rm -rf build install log $(VENV)

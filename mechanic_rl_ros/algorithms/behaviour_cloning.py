@@ -1,0 +1,179 @@
+"""Behaviour cloning: from demonstrations to a base checkpoint.
+
+First the encoder learns, together with a denoiser, from randomly shifted images; then it is frozen, all frames are encoded once, and a fresh denoiser learns on the cached frames: the
+same form of input that online finetuning uses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mechanic_rl_ros.algorithms.configuration import read_section
+from mechanic_rl_ros.data import Episode
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.config import PolicyConfig
+from mechanic_rl_ros.policy.denoiser import Denoiser
+from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
+from mechanic_rl_ros.policy.frames import encode_episode
+from mechanic_rl_ros.replay.buffer import ReplayBuffer
+from mechanic_rl_ros.tuner.mechanic import Mechanic
+
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class BehaviourCloningConfig:
+    """How a base policy is cloned. There is no learning rate: the tuner finds the step size.
+
+    Attributes:
+        encoder_updates: Updates of encoder and denoiser together.
+        denoiser_updates: Updates of the denoiser on frozen features.
+        encoder_batch: Observations per update of the first kind.
+        noise_samples: Noised chunks per observation, in updates of the first kind: images are what costs there.
+        denoiser_batch: Observations per update of the second kind.
+        shift: Random shift of the images, pixels, in updates of the first kind.
+    """
+
+    encoder_updates: int = field(default=600, metadata={"low": 1, "high": 1_000_000})
+    denoiser_updates: int = field(default=2000, metadata={"low": 1, "high": 1_000_000})
+    encoder_batch: int = field(default=48, metadata={"low": 1, "high": 65_536})
+    noise_samples: int = field(default=4, metadata={"low": 1, "high": 1024})
+    denoiser_batch: int = field(default=128, metadata={"low": 1, "high": 65_536})
+    shift: int = field(default=1, metadata={"low": 0, "high": 16})
+
+    @classmethod
+    def from_yaml(cls, path: str | os.PathLike[str] | None = None) -> BehaviourCloningConfig:
+        """Reads section ``behaviour_cloning`` of config/learner.yaml, or of the file given."""
+        return read_section(cls, "behaviour_cloning", path)
+
+
+def clone(episodes: Sequence[Episode], config: BehaviourCloningConfig, seed: int = 0, device: torch.device | str = "cpu", progress: Progress | None = None) -> Checkpoint:
+    """Trains a policy on demonstrations.
+
+    Args:
+        episodes: Demonstrations of one task and embodiment; only solved ones are used.
+        config: Settings.
+        seed: Seed of initial weights, batches and noise.
+        device: ``cpu`` or ``cuda``.
+        progress: Called after each update with (updates done, updates, loss).
+
+    Returns:
+        A base checkpoint, version 0, demonstrations included.
+
+    Raises:
+        UserError: No solved demonstration, or demonstrations of different tasks or embodiments.
+    """
+    solved = [episode for episode in episodes if episode.success and episode.steps > 0]
+    if not solved:
+        raise UserError("there is no solved demonstration to learn from: collect some with `mechanic-rl collect`")
+    for episode in solved:
+        solved[0].embodiment.require_same(episode.embodiment, f"demonstration {episode.id}")
+        if episode.task != solved[0].task:
+            raise UserError(f"demonstration {episode.id} is of task {episode.task}, others of {solved[0].task}: use those of one task")
+    torch.manual_seed(seed)
+    generator = torch.Generator(device=device).manual_seed(seed)
+    policy = DiffusionPolicy(PolicyConfig.for_embodiment(solved[0].embodiment)).to(device)
+    total = config.encoder_updates + config.denoiser_updates
+
+    def report(done: int, loss: float) -> None:
+        if progress is not None:
+            progress(done, total, loss)
+
+    _train_encoder(policy, solved, config, generator, report)
+    frames = [encode_episode(policy, episode, device) for episode in solved]
+    policy.set_statistics(torch.cat(frames))
+    loss = _train_denoiser(policy, solved, frames, config, generator, report)
+    metadata = {"prefers_best_of_n": False, "made_by": asdict(config), "seed": seed, "demonstrations": len(solved), "loss": loss}
+    state = {name: tensor.cpu() for name, tensor in policy.state_dict().items()}
+    return Checkpoint(solved[0].task, solved[0].embodiment, policy.config, state, None, _demonstrations(solved, frames), 0, metadata)
+
+
+def _train_encoder(policy: DiffusionPolicy, episodes: list[Episode], config: BehaviourCloningConfig, generator: torch.Generator, report: Callable[[int, float], None]) -> None:
+    device = policy.frame_mean.device
+    images = {key: torch.cat([image_batch(episode.images[key], device) for episode in episodes]) for key in policy.config.cameras}
+    states = torch.cat([torch.from_numpy(episode.states) for episode in episodes]).to(device)
+    # Spatial-softmax coordinates are of order one already; states are not.
+    policy.frame_mean[policy.config.feature_dim :] = states.mean(0)
+    policy.frame_deviation[policy.config.feature_dim :] = states.std(0).clamp_min(1e-3)
+    policy.frame_deviation[: policy.config.feature_dim] = 0.3
+    now, before, chunks = (tensor.to(device) for tensor in _pairs(episodes, policy.config))
+    tuner = Mechanic([*policy.encoders.parameters(), *policy.denoiser.parameters()])
+    for update in range(config.encoder_updates):
+        rows = torch.randint(len(now), (config.encoder_batch,), generator=generator, device=device)
+        seen = torch.cat([before[rows], now[rows]])
+        # Both frames of an observation are shifted alike, so that motion between them stays visible.
+        views = {key: _shifted(pictures[seen], config.shift, generator) for key, pictures in images.items()}
+        frames = torch.cat([policy.encode(views), states[seen]], dim=-1)
+        observation = policy.observe(torch.stack(frames.chunk(2), dim=1)).repeat(config.noise_samples, 1)
+        loss = policy.denoising_loss(observation, chunks[rows].repeat(config.noise_samples, 1, 1), generator).mean()
+        _descend(loss, tuner)
+        report(update + 1, float(loss))
+    with torch.no_grad():
+        torch._foreach_copy_([*policy.encoders.parameters(), *policy.denoiser.parameters()], tuner.averages())
+
+
+def _train_denoiser(
+    policy: DiffusionPolicy, episodes: list[Episode], frames: list[Tensor], config: BehaviourCloningConfig, generator: torch.Generator, report: Callable[[int, float], None]
+) -> float:
+    device = policy.frame_mean.device
+    buffer = ReplayBuffer(policy.config, sum(len(item) for item in frames), gamma=1.0, device=device)
+    for episode, encoded in zip(episodes, frames, strict=True):
+        buffer.add(encoded, torch.from_numpy(episode.actions).to(device), torch.from_numpy(episode.rewards).to(device), solved=True)
+    policy.denoiser = Denoiser(policy.config).to(device)
+    tuner, smooth = Mechanic(policy.denoiser.parameters()), 1.0
+    for update in range(config.denoiser_updates):
+        rows = buffer.sample(config.denoiser_batch, generator)
+        loss = policy.denoising_loss(policy.observe(rows.frames), rows.chunks, generator).mean()
+        _descend(loss, tuner)
+        smooth += 0.01 * (float(loss) - smooth)
+        report(config.encoder_updates + update + 1, float(loss))
+    with torch.no_grad():
+        torch._foreach_copy_(list(policy.denoiser.parameters()), tuner.averages())
+    return smooth
+
+
+def _pairs(episodes: list[Episode], config: PolicyConfig) -> tuple[Tensor, Tensor, Tensor]:
+    # Of every step: index of its frame, index of the frame before it, chunk (T_p, A) of actions from it on.
+    now, before, chunks, offset = [], [], [], 0
+    for episode in episodes:
+        steps = torch.arange(episode.steps)
+        now.append(offset + steps)
+        before.append(offset + (steps - 1).clamp_min(0))
+        following = (steps[:, None] + torch.arange(config.prediction_horizon)).clamp_max(episode.steps - 1)
+        chunks.append(torch.from_numpy(episode.actions)[following])
+        offset += episode.steps + 1
+    return torch.cat(now), torch.cat(before), torch.cat(chunks)
+
+
+def _shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
+    # (2 B, 3, H, W): first half the earlier frames, second half the later ones of the same observations.
+    if shift == 0:
+        return images
+    padded = nn.functional.pad(images.float(), (shift,) * 4, mode="replicate")
+    half, (height, width) = len(images) // 2, images.shape[-2:]
+    offsets = torch.randint(2 * shift + 1, (half, 2), generator=generator, device=images.device).repeat(2, 1)
+    rows = offsets[:, :1] + torch.arange(height, device=images.device)
+    columns = offsets[:, 1:] + torch.arange(width, device=images.device)
+    return padded[torch.arange(2 * half, device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _descend(loss: Tensor, tuner: Mechanic) -> None:
+    tuner.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_([tensor for group in tuner.param_groups for tensor in group["params"]], 1.0)
+    tuner.step()
+
+
+def _demonstrations(episodes: list[Episode], frames: list[Tensor]) -> dict[str, Tensor]:
+    actions = [torch.cat([torch.from_numpy(episode.actions), torch.from_numpy(episode.actions[-1:])]) for episode in episodes]
+    return {
+        "frames": torch.cat(frames).cpu().half(),
+        "actions": torch.cat(actions).half(),
+        "lengths": torch.tensor([len(item) for item in frames], dtype=torch.int64),
+    }

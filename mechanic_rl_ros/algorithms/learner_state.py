@@ -1,0 +1,98 @@
+"""Everything that a learner is, as one folder: written in one step, read back bit-equal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.folder import existing_folder, replacing_folder
+from mechanic_rl_ros.policy.tensors import read_tensors
+from mechanic_rl_ros.tuner.mechanic import Mechanic
+
+if TYPE_CHECKING:
+    from mechanic_rl_ros.algorithms.filtered_iql import Learner
+
+MANIFEST, TENSORS = "learner.json", "learner.safetensors"
+NETWORKS = ("policy", "q", "value", "target_q")
+TUNERS = ("actor_tuner", "critic_tuner", "value_tuner")
+
+
+def write_learner(directory: Path, learner: Learner) -> None:
+    """Saves ``learner`` into ``directory``.
+
+    Raises:
+        UserError: The disk is full, or the place cannot be written.
+    """
+    tensors: dict[str, Tensor] = {"generator": learner.generator.get_state(), "advantage_variance": learner.advantage_variance.reshape(1)}
+    groups: dict[str, Any] = {}
+    for name in NETWORKS:
+        tensors.update({f"{name}/{key}": tensor for key, tensor in getattr(learner, name).state_dict().items()})
+    for name in TUNERS:
+        state = getattr(learner, name).state_dict()
+        groups[name] = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
+        tensors.update({f"{name}/{index}/{key}": tensor for index, entry in state["state"].items() for key, tensor in entry.items()})
+    tensors.update({f"practice/{key}": tensor for key, tensor in learner.practice.state().items()})
+    data = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+    manifest = {
+        "signature": learner.checkpoint.signature,
+        "encoder": learner.fingerprint,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "tuners": groups,
+        "gate": learner.gate.state(),
+        "episode_ids": sorted(learner.episode_ids),
+        **learner.counters(),
+    }
+    with replacing_folder(directory, "learner state") as folder:
+        (folder / TENSORS).write_bytes(data)
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def read_learner(directory: Path, learner: Learner) -> None:
+    """Restores ``learner`` from ``directory``.
+
+    Raises:
+        UserError: The save is missing, damaged, or of another checkpoint.
+    """
+    folder = existing_folder(directory)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        data = (folder / TENSORS).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read learner state {directory} ({error.strerror}): start without it") from error
+    except ValueError as error:
+        raise UserError(f"learner state {directory} is not valid JSON: it is damaged, start without it") from error
+    if not isinstance(manifest, dict) or manifest.get("sha256") != hashlib.sha256(data).hexdigest():
+        raise UserError(f"learner state {directory} does not match its checksum: it is damaged, start without it")
+    if (manifest["signature"], manifest["encoder"]) != (learner.checkpoint.signature, learner.fingerprint):
+        raise UserError(f"learner state {directory} belongs to another base checkpoint: start from that one, or without it")
+    tensors = read_tensors(data, f"learner state {directory}")
+    for name in NETWORKS:
+        getattr(learner, name).load_state_dict(_below(tensors, name))
+    for name in TUNERS:
+        _restore_tuner(getattr(learner, name), _below(tensors, name), manifest["tuners"][name])
+    learner.generator.set_state(tensors["generator"])
+    learner.advantage_variance.copy_(tensors["advantage_variance"][0])
+    learner.practice.restore(_below(tensors, "practice"))
+    learner.gate.restore(manifest["gate"])
+    learner.episode_ids = set(manifest["episode_ids"])
+    learner.set_counters(manifest)
+
+
+def _restore_tuner(tuner: Mechanic, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split("/")
+        state.setdefault(int(index), {})[key] = tensor
+    own = tuner.state_dict()["param_groups"]
+    tuner.load_state_dict({"state": state, "param_groups": [{**mine, **saved} for mine, saved in zip(own, groups, strict=True)]})
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")}

@@ -1,0 +1,62 @@
+"""``mechanic-rl pretrain``: a base policy from demonstrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mechanic_rl_ros.cli.console import err, out, progress_bar
+from mechanic_rl_ros.cli.options import Seed
+from mechanic_rl_ros.errors import UserError
+
+
+def pretrain(
+    demonstrations: Annotated[Path, typer.Argument(help="Folder of episodes, as `collect` makes it.")],
+    output: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint; one that is there is replaced when the new one is complete.")],
+    config: Annotated[Path | None, typer.Option(help="YAML file with a section `behaviour_cloning`; config/learner.yaml when left out.", show_default=False)] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
+) -> None:
+    """Clone a diffusion policy from demonstrations.
+
+    \b
+    Examples:
+        mechanic-rl pretrain data/lift --out checkpoints/lift
+        mechanic-rl pretrain data/lift --out checkpoints/lift --seed 1 --device cuda
+    """
+    from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
+    from mechanic_rl_ros.replay.store import EpisodeStore
+
+    settings = BehaviourCloningConfig.from_yaml(config)
+    if not demonstrations.is_dir():
+        raise UserError(f"{demonstrations} is not a folder of demonstrations: make one with `mechanic-rl collect`")
+    store = EpisodeStore(demonstrations)
+    episodes = list(store.load())
+    for path, reason in store.corrupt.items():
+        err.print(f"[yellow]left out {path.name}:[/] {reason}", soft_wrap=True)
+    with progress_bar() as progress:
+        bar = progress.add_task(f"cloning {len(episodes)} demonstrations", total=None, note="updates")
+        checkpoint = clone(
+            episodes, settings, seed, pick_device(device), lambda done, total, loss: progress.update(bar, completed=done, total=total, note=f"updates, loss {loss:.3f}")
+        )
+    checkpoint.save(output)
+    out.print(f"{checkpoint.task} policy in {output}: see how good it is with `mechanic-rl evaluate {output}`", soft_wrap=True)
+
+
+def pick_device(name: str) -> str:
+    """``name``, with ``auto`` resolved.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} is not available ({str(error).splitlines()[0]}): use --device cpu") from error
+    return name

@@ -1,0 +1,168 @@
+"""What a policy sees and does, described once and checked wherever two parties meet."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.paths import config_directory
+
+
+@dataclass(frozen=True)
+class CameraSpec:
+    """One camera as the policy gets it: RGB uint8 images of shape (height, width, 3).
+
+    Attributes:
+        raw_topic: Where the driver publishes ``sensor_msgs/Image``.
+        topic: Where ``camera_node`` publishes the image that policy and recorder read.
+        frame: Optical frame that the images must carry.
+        height: Rows, pixels.
+        width: Columns, pixels.
+        max_age: Oldest stamp that may still be acted on, seconds.
+    """
+
+    raw_topic: str
+    topic: str
+    frame: str
+    height: int
+    width: int
+    max_age: float
+
+
+@dataclass(frozen=True)
+class JointSpec:
+    """The arm's joints. ``home`` in rad, ``max_age`` in seconds."""
+
+    topic: str
+    names: tuple[str, ...]
+    finger: str
+    max_age: float
+    home: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One dimension of the state or of the action. ``scale`` is the physical value of a normalised 1."""
+
+    name: str
+    unit: str
+    frame: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Box that the tool centre point may not leave, metres in the base frame."""
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Embodiment:
+    """The contract between robot, policy and data."""
+
+    name: str
+    base_frame: str
+    tcp_frame: str
+    policy_rate: float
+    cameras: dict[str, CameraSpec]
+    joints: JointSpec
+    state: tuple[Channel, ...]
+    action: tuple[Channel, ...]
+    workspace: Workspace
+
+    @property
+    def period(self) -> float:
+        """Seconds between two actions of a chunk."""
+        return 1.0 / self.policy_rate
+
+    @property
+    def period_ns(self) -> int:
+        """Nanoseconds between two actions of a chunk."""
+        return round(1e9 / self.policy_rate)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Embodiment:
+        """Builds an embodiment from plain data, as read from YAML or JSON.
+
+        Raises:
+            UserError: A field is missing, unknown or of the wrong kind.
+        """
+        try:
+            return cls(
+                name=str(data["name"]),
+                base_frame=str(data["base_frame"]),
+                tcp_frame=str(data["tcp_frame"]),
+                policy_rate=float(data["policy_rate"]),
+                cameras={key: CameraSpec(**spec) for key, spec in data["cameras"].items()},
+                joints=JointSpec(**{**data["joints"], "names": tuple(data["joints"]["names"]), "home": tuple(data["joints"]["home"])}),
+                state=tuple(Channel(**channel) for channel in data["state"]),
+                action=tuple(Channel(**channel) for channel in data["action"]),
+                workspace=Workspace(low=tuple(data["workspace"]["low"]), high=tuple(data["workspace"]["high"])),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"embodiment description is incomplete or malformed ({error}): compare it with config/embodiment/fr3.yaml") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that ``from_dict`` reads back, tuples as lists (so that JSON gives it back unchanged)."""
+        return _plain(asdict(self))
+
+    def differences(self, other: Embodiment) -> list[str]:
+        """Lines that differ, as ``path: mine != theirs``; empty when both describe the same thing."""
+        mine, theirs = _flatten(self.to_dict()), _flatten(other.to_dict())
+        return [f"{key}: {mine.get(key)!r} != {theirs.get(key)!r}" for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
+
+    def require_same(self, other: Embodiment, what: str) -> None:
+        """Refuses ``other`` unless it is the same embodiment.
+
+        Raises:
+            UserError: Names ``what`` and the first differing line.
+        """
+        lines = self.differences(other)
+        if lines:
+            raise UserError(f"{what} was made for another embodiment ({lines[0]}{f' and {len(lines) - 1} more' if len(lines) > 1 else ''}): use the embodiment file that it was made with")
+
+
+def load_embodiment(name: str | os.PathLike[str] = "fr3") -> Embodiment:
+    """Reads an embodiment by its name (``fr3``) or from a YAML file.
+
+    Raises:
+        UserError: There is no such file, or it is malformed.
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else config_directory() / "embodiment" / f"{name}.yaml"
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read embodiment {path} ({error.strerror}): give a name from config/embodiment/ or a YAML file") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"embodiment {path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"embodiment {path} is not a mapping: compare it with config/embodiment/fr3.yaml")
+    return Embodiment.from_dict(data)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)  # type: ignore[assignment]
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat.update(_flatten(item, f"{prefix}.{key}" if prefix else str(key)))
+    return flat

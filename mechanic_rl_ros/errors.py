@@ -1,0 +1,8 @@
+"""The one error that a person is meant to read."""
+
+
+class UserError(Exception):
+    """Something the user can mend. The text is one line: what is wrong, and what to do about it.
+
+    Command lines and nodes print the text without a traceback and exit with a status that is not 0.
+    """

@@ -1,0 +1,138 @@
+"""Acting with a policy: one frame in, one action chunk out, weights swapped in place."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mechanic_rl_ros.data import Observation
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.critic import TwinQ
+from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
+from mechanic_rl_ros.policy.tensors import Shapes, check_tensors, shapes_of
+from mechanic_rl_ros.policy.weights import WeightsError
+
+
+class Actor:
+    """A policy that acts, on its own or best-of-N: N chunks are drawn and the critics' favourite is played.
+
+    The encoder never changes while a policy practises, so weights carry the denoiser and the two Q functions only; a fingerprint ties them to the encoder that they were trained with.
+
+    Attributes:
+        version: Version of the weights that act.
+        prefers_best_of_n: What the learner's gate decided for these weights.
+        signature: Signature of the architecture, for ``unpack_weights``.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu", seed: int = 0, samples: int = 8) -> None:
+        """Builds the networks.
+
+        Args:
+            checkpoint: Weights to start with.
+            device: Where to compute.
+            seed: Seed of the sampling noise.
+            samples: N of best-of-N.
+        """
+        self.config, self.signature, self.samples = checkpoint.config, checkpoint.signature, samples
+        self.embodiment = checkpoint.embodiment
+        self.device = torch.device(device)
+        self.policy: DiffusionPolicy = checkpoint.build_policy(self.device).requires_grad_(False)
+        self.fingerprint = self.policy.fingerprint()
+        self.critic = TwinQ(self.config).to(self.device).requires_grad_(False)
+        self.has_critic = checkpoint.critics is not None
+        if checkpoint.critics is not None:
+            self.critic.load_state_dict({name.removeprefix("q."): tensor for name, tensor in checkpoint.critics.items() if name.startswith("q.")})
+        self.version = checkpoint.version
+        self.prefers_best_of_n = bool(checkpoint.metadata.get("prefers_best_of_n", False)) and self.has_critic
+        self._generator = torch.Generator(device=self.device)
+        self._window: deque[Observation | Tensor] = deque(maxlen=self.config.observation_horizon)  # a frame once it is encoded
+        self.reset(seed)
+
+    @property
+    def shapes(self) -> Shapes:
+        """Names and shapes of the tensors that ``load`` accepts."""
+        return weight_shapes(self.policy, self.critic)
+
+    def reset(self, seed: int | None = None) -> None:
+        """Forgets what was seen, at the start of an episode. A seed makes the episode's noise reproducible."""
+        self._window.clear()
+        if seed is not None:
+            self._generator.manual_seed(seed)
+
+    def observe(self, observation: Observation) -> None:
+        """Takes the next observation. It is encoded when a chunk needs it, once."""
+        self._window.append(observation)
+
+    @torch.inference_mode()
+    def act(self, best_of_n: bool = False) -> NDArray[np.float32]:
+        """The next chunk, for the newest observation.
+
+        Args:
+            best_of_n: Let the critics choose among ``samples`` chunks. Without critics there is nothing to choose by: the policy then acts plainly.
+
+        Returns:
+            float32 (T_p, A) in [-1, 1].
+
+        Raises:
+            RuntimeError: Nothing was observed since ``reset``.
+        """
+        observation = self.policy.observe(self._stacked_frames())
+        if not (best_of_n and self.has_critic):
+            return self.policy.sample(observation, 1, self._generator)[0].cpu().numpy()
+        chunks = self.policy.sample(observation, self.samples, self._generator)
+        best = self.critic(observation, chunks).amin(0).argmax()
+        return chunks[best].cpu().numpy()
+
+    def load(self, tensors: Mapping[str, Tensor], version: int, metadata: Mapping[str, Any] | None = None) -> None:
+        """Swaps the weights in place.
+
+        Args:
+            tensors: Of ``unpack_weights``: ``denoiser.*`` and ``critic.*``.
+            version: Their version.
+            metadata: Of ``unpack_weights``: ``encoder`` (fingerprint) and ``prefers_best_of_n``.
+
+        Raises:
+            WeightsError: A tensor is missing, misshapen, not finite, or was trained with another encoder. The old weights stay.
+        """
+        metadata = metadata or {}
+        check_tensors(tensors, self.shapes, f"weights version {version}", WeightsError)
+        if metadata.get("encoder", self.fingerprint) != self.fingerprint:
+            raise WeightsError(f"weights version {version} were trained with another encoder: start learner and policy from the same checkpoint")
+        for name, target in acting_tensors(self.policy, self.critic).items():
+            target.copy_(tensors[name])
+        self.has_critic, self.version = True, version
+        self.prefers_best_of_n = bool(metadata.get("prefers_best_of_n", False))
+
+    def _stacked_frames(self) -> Tensor:
+        if not self._window:
+            raise RuntimeError("act() needs at least one observation since reset()")
+        fresh = [item for item in self._window if isinstance(item, Observation)]
+        encoded = iter(encode_observations(self.policy, fresh, self.device) if fresh else ())
+        frames = [next(encoded) if isinstance(item, Observation) else item for item in self._window]
+        self._window.clear()
+        self._window.extend(frames)
+        return torch.stack([frames[0]] * (self.config.observation_horizon - len(frames)) + frames)[None]
+
+
+def acting_tensors(policy: DiffusionPolicy, critic: TwinQ) -> dict[str, Tensor]:
+    """What weights messages carry: the denoiser and the two Q functions."""
+    denoiser, twins = policy.denoiser.state_dict(), critic.state_dict()
+    return {**{f"denoiser.{name}": tensor for name, tensor in denoiser.items()}, **{f"critic.{name}": tensor for name, tensor in twins.items()}}
+
+
+def weight_shapes(policy: DiffusionPolicy, critic: TwinQ) -> Shapes:
+    """Names and shapes of ``acting_tensors``."""
+    return shapes_of(acting_tensors(policy, critic))
+
+
+def encode_observations(policy: DiffusionPolicy, observations: list[Observation], device: torch.device) -> Tensor:
+    """Frames (B, frame_dim) of B observations."""
+    images = {key: image_batch(np.stack([observation.images[key] for observation in observations]), device) for key in policy.config.cameras}
+    states = torch.from_numpy(np.stack([observation.state for observation in observations])).to(device)
+    return torch.cat([policy.encode(images), states], dim=-1)

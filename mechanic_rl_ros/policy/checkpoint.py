@@ -1,0 +1,181 @@
+"""A checkpoint: a folder with checkpoint.json, weights.safetensors and, optionally, demonstrations.safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from mechanic_rl_ros.embodiment import Embodiment
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.config import PolicyConfig, signature
+from mechanic_rl_ros.policy.critic import TwinQ, Value
+from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
+from mechanic_rl_ros.policy.folder import existing_folder, replacing_folder
+from mechanic_rl_ros.policy.tensors import MAX_BYTES, Shapes, check_tensors, read_tensors, shapes_of
+from mechanic_rl_ros.policy.weights import WeightsError, pack_weights, unpack_weights
+
+__all__ = ["Checkpoint", "WeightsError", "critic_shapes", "pack_weights", "policy_shapes", "signature", "unpack_weights"]
+
+FORMAT = 1
+MANIFEST, WEIGHTS, DEMONSTRATIONS = "checkpoint.json", "weights.safetensors", "demonstrations.safetensors"
+
+
+@dataclass
+class Checkpoint:
+    """A policy, what it was made for, and (optionally) its critics and the demonstrations that it came from.
+
+    Attributes:
+        task: Task name.
+        embodiment: The robot.
+        config: Architecture.
+        policy: State of a ``DiffusionPolicy``.
+        critics: State of ``TwinQ`` (prefix ``q.``) and ``Value`` (prefix ``value.``); None before any finetuning.
+        demonstrations: ``frames`` float16 (N, frame_dim), ``actions`` float16 (N, A), ``lengths`` int64 (E,): frames of each episode, one more than its actions (the last action of each
+            is a filler); None when they are not shipped.
+        version: Number of updates behind the weights; 0 for a base checkpoint.
+        metadata: Plain data: ``prefers_best_of_n``, how it was made.
+    """
+
+    task: str
+    embodiment: Embodiment
+    config: PolicyConfig
+    policy: dict[str, Tensor]
+    critics: dict[str, Tensor] | None = None
+    demonstrations: dict[str, Tensor] | None = None
+    version: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def signature(self) -> str:
+        """Signature of the architecture."""
+        return signature(self.config)
+
+    def build_policy(self, device: torch.device | str = "cpu") -> DiffusionPolicy:
+        """A policy with these weights."""
+        policy = DiffusionPolicy(self.config)
+        policy.load_state_dict(self.policy)
+        return policy.to(device)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the folder, replacing an older one in one step.
+
+        Raises:
+            UserError: The disk is full, or the place cannot be written.
+        """
+        weights = {f"policy.{name}": tensor for name, tensor in self.policy.items()}
+        weights.update({f"critics.{name}": tensor for name, tensor in (self.critics or {}).items()})
+        files = {WEIGHTS: _bytes(weights)}
+        if self.demonstrations is not None:
+            files[DEMONSTRATIONS] = _bytes(self.demonstrations)
+        with replacing_folder(Path(path), "checkpoint") as folder:
+            for name, data in files.items():
+                (folder / name).write_bytes(data)
+            (folder / MANIFEST).write_text(json.dumps(self._manifest(files), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], embodiment: Embodiment | None = None) -> Checkpoint:
+        """Reads and checks a checkpoint.
+
+        Args:
+            path: The folder.
+            embodiment: The robot in use; a checkpoint of another one is refused.
+
+        Raises:
+            UserError: The folder is missing, incomplete, damaged, of another format, architecture or embodiment.
+        """
+        folder = existing_folder(Path(path))
+        manifest = _read_manifest(folder)
+        config, made_for = PolicyConfig.from_dict(manifest["config"]), Embodiment.from_dict(manifest["embodiment"])
+        if embodiment is not None:
+            embodiment.require_same(made_for, f"checkpoint {path}")
+        if manifest["signature"] != signature(config):
+            raise UserError(f"checkpoint {path} contradicts itself (signature {manifest['signature']}): it is damaged, get a fresh copy")
+        weights = _read_file(folder, WEIGHTS, manifest)
+        policy, critics = _part(weights, "policy."), _part(weights, "critics.")
+        check_tensors(policy, policy_shapes(config), f"checkpoint {path}")
+        if critics:
+            check_tensors(critics, critic_shapes(config), f"checkpoint {path}")
+        demonstrations = _read_file(folder, DEMONSTRATIONS, manifest) if DEMONSTRATIONS in manifest["files"] else None
+        if demonstrations is not None:
+            _check_demonstrations(demonstrations, config, f"checkpoint {path}")
+        return cls(manifest["task"], made_for, config, policy, critics or None, demonstrations, manifest["version"], manifest["metadata"])
+
+    def _manifest(self, files: dict[str, bytes]) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "task": self.task,
+            "version": self.version,
+            "signature": self.signature,
+            "config": self.config.to_dict(),
+            "embodiment": self.embodiment.to_dict(),
+            "metadata": self.metadata,
+            "files": {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()},
+        }
+
+
+def policy_shapes(config: PolicyConfig) -> Shapes:
+    """Names and shapes of a policy's tensors."""
+    with torch.device("meta"):
+        return shapes_of(DiffusionPolicy(config).state_dict())
+
+
+def critic_shapes(config: PolicyConfig) -> Shapes:
+    """Names and shapes of the critics' tensors."""
+    with torch.device("meta"):
+        twins, value = TwinQ(config).state_dict(), Value(config).state_dict()
+    return {**{f"q.{name}": tuple(tensor.shape) for name, tensor in twins.items()}, **{f"value.{name}": tuple(tensor.shape) for name, tensor in value.items()}}
+
+
+def _bytes(tensors: dict[str, Tensor]) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read checkpoint {folder} ({error.strerror}): give a folder with {MANIFEST}, or make one with `mechanic-rl pretrain`") from error
+    except ValueError as error:
+        raise UserError(f"checkpoint {folder}: {MANIFEST} is not valid JSON: it is damaged, get a fresh copy") from error
+    expected = {"task": str, "version": int, "signature": str, "config": dict, "embodiment": dict, "metadata": dict, "files": dict}
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(f"checkpoint {folder} is not of format {FORMAT}: make it again with this version of the package")
+    for key, kind in expected.items():
+        if not isinstance(manifest.get(key), kind):
+            raise UserError(f"checkpoint {folder}: {MANIFEST} has no valid {key!r}: it is damaged, get a fresh copy")
+    return manifest
+
+
+def _read_file(folder: Path, name: str, manifest: dict[str, Any]) -> dict[str, Tensor]:
+    what, entry = f"checkpoint file {folder / name}", manifest["files"].get(name)
+    try:
+        size = (folder / name).stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(f"{what} has {size} bytes, more than the {MAX_BYTES} allowed: it is refused")
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {what} ({error.strerror}): get a fresh copy of the checkpoint") from error
+    if not isinstance(entry, dict) or entry.get("size") != len(data) or entry.get("sha256") != hashlib.sha256(data).hexdigest():
+        raise UserError(f"{what} does not match its checksum in {MANIFEST}: it is damaged, get a fresh copy")
+    return read_tensors(data, what)
+
+
+def _check_demonstrations(tensors: dict[str, Tensor], config: PolicyConfig, what: str) -> None:
+    lengths = tensors.get("lengths")
+    if lengths is None or lengths.dtype != torch.int64 or lengths.dim() != 1 or (len(lengths) and int(lengths.min()) < 2):
+        raise UserError(f"{what}: demonstrations have no valid lengths: it is damaged, get a fresh copy")
+    frames = int(lengths.sum())
+    floats = {name: tensor for name, tensor in tensors.items() if name != "lengths"}
+    check_tensors(floats, {"frames": (frames, config.frame_dim), "actions": (frames, config.action_dim)}, f"{what}, demonstrations")

@@ -1,0 +1,56 @@
+"""Two Q functions and one V over normalised observations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mechanic_rl_ros.policy.config import PolicyConfig
+
+
+class TwinLinear(nn.Module):
+    """Two independent linear layers as one batched product: (2, B, inputs) -> (2, B, outputs)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = inputs**-0.5
+        self.weight = nn.Parameter(torch.empty(2, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(2, 1, outputs))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(2, B, inputs) -> (2, B, outputs)."""
+        return torch.baddbmm(self.bias, inputs, self.weight)
+
+
+class TwinQ(nn.Module):
+    """Q(observation, first T_a actions), twice: the smaller one is believed (Fujimoto et al., TD3, 2018)."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        inputs = config.observation_dim + config.action_horizon * config.action_dim
+        width = config.critic_width
+        self.layers = nn.Sequential(
+            TwinLinear(inputs, width), nn.LayerNorm(width), nn.SiLU(), TwinLinear(width, width), nn.LayerNorm(width), nn.SiLU(), TwinLinear(width, 1)
+        )
+        self.action_horizon = config.action_horizon
+
+    def forward(self, observation: Tensor, actions: Tensor) -> Tensor:
+        """(B, observation_dim), (B, >= T_a, A) -> (2, B). An observation of one row stands for all."""
+        executed = actions[:, : self.action_horizon].flatten(1)
+        joined = torch.cat([observation.expand(len(executed), -1), executed], dim=-1)
+        return self.layers(joined.expand(2, -1, -1)).squeeze(-1)
+
+
+class Value(nn.Module):
+    """V(observation)."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        width = config.critic_width
+        self.layers = nn.Sequential(
+            nn.Linear(config.observation_dim, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, 1)
+        )
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """(B, observation_dim) -> (B,)."""
+        return self.layers(observation).squeeze(-1)

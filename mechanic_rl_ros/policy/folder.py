@@ -1,0 +1,68 @@
+"""Replacing a whole folder so that a crash at any moment leaves the old or the new one, never a mixture."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mechanic_rl_ros.errors import UserError
+
+
+@contextmanager
+def replacing_folder(path: Path, what: str) -> Iterator[Path]:
+    """Yields an empty folder to fill; on success it takes the place of ``path``, otherwise it is removed.
+
+    A folder cannot be renamed over a full one, so the old one first becomes ``<path>.old``; ``existing_folder`` finds it there if the process dies between the two renames.
+
+    Args:
+        path: The folder to replace.
+        what: Named in the error, for instance ``"checkpoint"``.
+
+    Raises:
+        UserError: The disk is full, or the place cannot be written.
+    """
+    fresh: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        fresh.chmod(0o755)
+        yield fresh
+        for item in fresh.iterdir():
+            _sync(item)
+        _sync(fresh)
+        _swap(fresh, path)
+    except OSError as error:
+        raise UserError(f"cannot write {what} {path} ({error.strerror or error}): free some space, or choose another folder") from error
+    finally:
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def existing_folder(path: Path) -> Path:
+    """``path``, or what a crash in the middle of ``replacing_folder`` left of it."""
+    return path if path.exists() or not _old(path).exists() else _old(path)
+
+
+def _swap(fresh: Path, path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(_old(path), ignore_errors=True)
+        os.rename(path, _old(path))
+    os.rename(fresh, path)
+    _sync(path.parent)
+    shutil.rmtree(_old(path), ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(path.name + ".old")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

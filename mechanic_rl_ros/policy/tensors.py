@@ -1,0 +1,53 @@
+"""Reading and checking named tensors that somebody else wrote: nothing is believed before it is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from mechanic_rl_ros.errors import UserError
+
+LARGEST_WEIGHT = 1e4  # trained weights stay below 1e2; far larger ones are a blown-up learner or a flipped exponent bit
+MAX_BYTES = 256 * 2**20
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
+    """Name -> shape."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def read_tensors(data: bytes, what: str, error: type[UserError] = UserError) -> dict[str, Tensor]:
+    """Parses safetensors bytes.
+
+    Raises:
+        UserError: (or ``error``) the bytes are too many, or not a safetensors file.
+    """
+    if len(data) > MAX_BYTES:
+        raise error(f"{what} has {len(data)} bytes, more than the {MAX_BYTES} allowed: it is refused")
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError, TypeError) as problem:
+        raise error(f"{what} is damaged ({str(problem).splitlines()[0]}): it is refused, get a fresh copy") from problem
+
+
+def check_tensors(tensors: Mapping[str, Tensor], shapes: Shapes, what: str, error: type[UserError] = UserError, largest: float = LARGEST_WEIGHT) -> None:
+    """Refuses missing, additional, misshapen, non-finite and absurdly large tensors.
+
+    Raises:
+        UserError: (or ``error``) names the first tensor that is wrong, and how.
+    """
+    for name in sorted(tensors.keys() ^ shapes.keys()):
+        raise error(f"{what}: tensor {name} is {'missing' if name in shapes else 'unknown'}: it was made for another architecture")
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != shapes[name]:
+            raise error(f"{what}: tensor {name} has shape {list(tensor.shape)}, not {list(shapes[name])}: it was made for another architecture")
+        if not tensor.is_floating_point():
+            raise error(f"{what}: tensor {name} holds {tensor.dtype}, not floats: it is refused")
+        if not bool(torch.isfinite(tensor).all()) or (tensor.numel() and float(tensor.abs().max()) > largest):
+            raise error(f"{what}: tensor {name} holds numbers that are not finite or absurdly large: it is refused")

@@ -1,0 +1,1 @@
+"""What keeps the arm inside its limits: kinematics, FR3 limits, the commander."""

@@ -1,0 +1,102 @@
+"""Joint trajectories and the controller that follows them.
+
+The semantics are those of ``joint_trajectory_controller`` (ros2_control) with ``interpolate_from_desired_state``: a new
+trajectory starts from the current desired state, is interpolated by cubics where velocities are given and linearly where
+they are not, and its last point is held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mechanic_rl_ros.errors import UserError
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Points that the joints shall pass.
+
+    Attributes:
+        times_s: float64 (P,), seconds from its start, above 0 and rising.
+        positions: float64 (P, J), rad.
+        velocities: float64 (P, J), rad/s, or None: straight lines between the positions.
+    """
+
+    times_s: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64] | None
+
+    def check(self, joints: int) -> None:
+        """Refuses what a controller refuses.
+
+        Raises:
+            UserError: Shapes do not fit, times do not rise from above 0, or a number is not finite.
+        """
+        times, positions = np.asarray(self.times_s), np.asarray(self.positions)
+        arrays = [positions] if self.velocities is None else [positions, np.asarray(self.velocities)]
+        if times.ndim != 1 or not len(times) or any(array.shape != (len(times), joints) for array in arrays):
+            raise UserError(f"trajectory has the wrong shape: give times (P,) and positions and velocities (P, {joints}), P at least 1")
+        if not all(np.isfinite(array).all() for array in (times, *arrays)):
+            raise UserError("trajectory holds numbers that are not finite: send finite times, positions and velocities")
+        if times[0] <= 0.0 or (np.diff(times) <= 0.0).any():
+            raise UserError("trajectory times do not rise from above 0: give every point a later time_from_start")
+
+
+class TrajectoryController:
+    """Desired joint state over time."""
+
+    def __init__(self, positions: ArrayLike) -> None:
+        """Starts by holding ``positions`` (J,), rad."""
+        self.hold(positions)
+
+    def hold(self, positions: ArrayLike) -> None:
+        """Drops any trajectory and holds ``positions`` (J,), rad, from now on."""
+        point = np.array(positions, dtype=np.float64)
+        self._start_ns = 0
+        self._times = np.zeros(1)
+        self._positions = point[None]
+        self._velocities: NDArray[np.float64] | None = None
+
+    def set_trajectory(self, trajectory: Trajectory, now_ns: int) -> None:
+        """Follows ``trajectory`` from the desired state at ``now_ns`` on.
+
+        Raises:
+            UserError: The trajectory is malformed; the old one goes on.
+        """
+        trajectory.check(self._positions.shape[1])
+        position, velocity = self.sample(now_ns)
+        self._times = np.concatenate([[0.0], trajectory.times_s])
+        self._positions = np.concatenate([position[None], trajectory.positions])
+        self._velocities = None if trajectory.velocities is None else np.concatenate([velocity[None], trajectory.velocities])
+        self._start_ns = now_ns
+
+    @property
+    def final(self) -> NDArray[np.float64]:
+        """Positions (J,), rad, that are held in the end."""
+        return self._positions[-1].copy()
+
+    def sample(self, now_ns: int | NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Desired positions and velocities, (J,) for one time or (N, J) for N times (ns)."""
+        elapsed = (np.asarray(now_ns) - self._start_ns) * 1e-9
+        points = len(self._times)
+        if points == 1:
+            shape = (*elapsed.shape, self._positions.shape[1])
+            return np.broadcast_to(self._positions[0], shape).copy(), np.zeros(shape)
+        segment = np.minimum(np.searchsorted(self._times, elapsed, side="right") - 1, points - 2).clip(0)
+        start = self._times[segment]
+        length = self._times[segment + 1] - start
+        share = np.clip((elapsed - start) / length, 0.0, 1.0)[..., None]
+        positions, velocities = self._interpolate(segment, share, length[..., None])
+        velocities[elapsed >= self._times[-1]] = 0.0
+        return positions, velocities
+
+    def _interpolate(self, segment: NDArray[np.int64], s: NDArray[np.float64], length: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        p0, p1 = self._positions[segment], self._positions[segment + 1]
+        if self._velocities is None:
+            return p0 + s * (p1 - p0), (p1 - p0) / length + 0.0 * s
+        v0, v1 = self._velocities[segment] * length, self._velocities[segment + 1] * length
+        curve, bend = 3.0 * (p1 - p0) - 2.0 * v0 - v1, 2.0 * (p0 - p1) + v0 + v1
+        return p0 + s * (v0 + s * (curve + s * bend)), (v0 + s * (2.0 * curve + 3.0 * s * bend)) / length

@@ -1,0 +1,50 @@
+"""Spreading seeds over processes without changing a single result."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+_work: Callable[[int], Any] | None = None
+
+
+def over_seeds(make: Callable[..., Callable[[int], Result]], arguments: tuple[Any, ...], seeds: Sequence[int], workers: int = 1) -> Iterator[Result]:
+    """Yields ``make(*arguments)(seed)`` for every seed, in order.
+
+    Every process computes with one thread and builds its own work function once. As long as that function's result depends on the seed alone, the number of workers does not matter.
+
+    Args:
+        make: Builds the work function; importable, as are the arguments picklable between processes of this run.
+        arguments: Of ``make``.
+        seeds: What to work on.
+        workers: Number of processes; 1 works in this one.
+    """
+    if workers <= 1:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            work = make(*arguments)
+            for seed in seeds:
+                yield work(seed)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    # Spawned, not forked: a fork would inherit locks that torch's threads hold.
+    with multiprocessing.get_context("spawn").Pool(workers, _start, (make, arguments)) as pool:
+        yield from pool.imap(_call, seeds)
+
+
+def _start(make: Callable[..., Callable[[int], Any]], arguments: tuple[Any, ...]) -> None:
+    global _work
+    torch.set_num_threads(1)
+    _work = make(*arguments)
+
+
+def _call(seed: int) -> Any:
+    assert _work is not None
+    return _work(seed)
