@@ -155,7 +155,10 @@ class MetricsWriter:
             raise ValueError(f"record {kind!r} lacks {', '.join(sorted(missing))}")
         line = (b"\n" if self._torn else b"") + json.dumps(record, allow_nan=False).encode() + b"\n"
         self._torn = True
-        written = self._file.write(line)
+        try:
+            written = self._file.write(line)
+        except OSError as error:  # does not say which file
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         if written != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         self._torn = False

@@ -62,9 +62,13 @@ def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     rows, columns = image.shape[:2]
     if (rows, columns) == (height, width):
         return np.ascontiguousarray(image)
-    tall = sum(weights[:, None, None] * image[pixels] for pixels, weights in _taps(rows, height))
-    wide = sum(weights[None, :, None] * tall[:, pixels] for pixels, weights in _taps(columns, width))
-    return (wide + np.float32(0.5)).astype(np.uint8)
+    tall = np.zeros((height, columns, image.shape[2]), dtype=np.float32)
+    for pixels, weights in _taps(rows, height):
+        tall += weights[:, None, None] * image[pixels]
+    wide = np.full((height, width, image.shape[2]), 0.5, dtype=np.float32)  # rounds when it is cut to integers
+    for pixels, weights in _taps(columns, width):
+        wide += weights[None, :, None] * tall[:, pixels]
+    return wide.astype(np.uint8)
 
 
 @lru_cache(maxsize=64)

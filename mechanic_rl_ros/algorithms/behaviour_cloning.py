@@ -112,8 +112,7 @@ def _train_encoder(policy: DiffusionPolicy, episodes: list[Episode], config: Beh
         frames = torch.cat([policy.encode(views), states[seen]], dim=-1)
         observation = policy.observe(torch.stack(frames.chunk(2), dim=1)).repeat(config.noise_samples, 1)
         loss = policy.denoising_loss(observation, chunks[rows].repeat(config.noise_samples, 1, 1), generator).mean()
-        _descend(loss, tuner)
-        report(update + 1, float(loss))
+        report(update + 1, _descend(loss, tuner))
     with torch.no_grad():
         torch._foreach_copy_([*policy.encoders.parameters(), *policy.denoiser.parameters()], tuner.averages())
 
@@ -130,9 +129,8 @@ def _train_denoiser(
     for update in range(config.denoiser_updates):
         rows = buffer.sample(config.denoiser_batch, generator)
         loss = policy.denoising_loss(policy.observe(rows.frames), rows.chunks, generator).mean()
-        _descend(loss, tuner)
-        smooth += 0.01 * (float(loss) - smooth)
-        report(config.encoder_updates + update + 1, float(loss))
+        smooth += 0.01 * (_descend(loss, tuner) - smooth)
+        report(config.encoder_updates + update + 1, smooth)
     with torch.no_grad():
         torch._foreach_copy_(list(policy.denoiser.parameters()), tuner.averages())
     return smooth
@@ -163,11 +161,12 @@ def _shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     return padded[torch.arange(2 * half, device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _descend(loss: Tensor, tuner: Mechanic) -> None:
+def _descend(loss: Tensor, tuner: Mechanic) -> float:
     tuner.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_([tensor for group in tuner.param_groups for tensor in group["params"]], 1.0)
     tuner.step()
+    return float(loss.detach())
 
 
 def _demonstrations(episodes: list[Episode], frames: list[Tensor]) -> dict[str, Tensor]:

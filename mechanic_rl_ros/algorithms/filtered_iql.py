@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +144,9 @@ class Learner:
         started = time.perf_counter()
         rows = self._sample()
         observation = self.policy.observe(rows.frames)
-        self._losses["critic_loss"] = self._update_critics(rows, observation)
+        advantage = self._update_critics(rows, observation)
         if self._updates >= self.config.critic_updates:
-            self._losses["actor_loss"] = self._update_actor(rows, observation)
+            self._update_actor(rows, observation, advantage)
         self._updates += 1
         self.version += 1
         self._update_ms += (1e3 * (time.perf_counter() - started) - self._update_ms) / min(self._updates, 100)
@@ -212,7 +212,7 @@ class Learner:
         practised = self.practice.sample(self.config.batch_size - shown, self.generator)
         return Rows.join(practised, self.demonstrations.sample(shown, self.generator)) if shown else practised
 
-    def _update_critics(self, rows: Rows, observation: Tensor) -> float:
+    def _update_critics(self, rows: Rows, observation: Tensor) -> Tensor:
         with torch.no_grad():
             future = self.value(self.policy.observe(rows.next_frames)).clamp(0.0, 1.0)
             target = rows.returns + rows.discounts * future
@@ -225,18 +225,17 @@ class Learner:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.target_q.parameters()), list(self.q.parameters()), self.config.polyak)
             self.advantage_variance.lerp_(error.square().mean(), 1.0 / min(self._updates + 1, 100))
-        return float(q_loss)
+        self._losses["critic_loss"] = float(q_loss.detach())
+        return error.detach()
 
-    def _update_actor(self, rows: Rows, observation: Tensor) -> float:
-        with torch.no_grad():
-            advantage = self.target_q(observation, rows.chunks).amin(0) - self.value(observation)
-            weight = rows.solved * (advantage > self.config.advantage_floor * self.advantage_variance.sqrt())
-            shown = round(self.config.batch_size * self.config.demonstration_share)
-            weight[len(weight) - shown :] = 1.0
+    def _update_actor(self, rows: Rows, observation: Tensor, advantage: Tensor) -> None:
+        weight = rows.solved * (advantage > self.config.advantage_floor * self.advantage_variance.sqrt())
+        shown = round(self.config.batch_size * self.config.demonstration_share)
+        weight[len(weight) - shown :] = 1.0
         losses = self.policy.denoising_loss(observation, rows.chunks, self.generator)
         loss = (weight * losses).mean() / weight.mean().clamp_min(1e-6)
         _descend(loss, self.policy.denoiser, self.actor_tuner)
-        return float(loss)
+        self._losses["actor_loss"] = float(loss.detach())
 
     def _acting_networks(self) -> tuple[nn.Module, TwinQ, Value]:
         policy, q, value = copy.deepcopy(self.policy), copy.deepcopy(self.q), copy.deepcopy(self.value)

@@ -98,14 +98,35 @@ def _packages() -> Iterator[Check]:
 
 def _ros() -> Iterator[Check]:
     distribution, prefix = os.environ.get("ROS_DISTRO"), os.environ.get("AMENT_PREFIX_PATH", "")
-    sourced = f"{distribution}, sourced" if distribution and shutil.which("ros2") else "no installation sourced, Python wheels" if distribution is None else distribution
+    sourced = (
+        f"{distribution}, sourced"
+        if distribution and shutil.which("ros2")
+        else "no installation sourced, Python wheels"
+        if distribution is None
+        else distribution
+    )
     found, error = _probe_ros()
     yield Check("ROS 2", State.OK if "rclpy" in found else State.MISSING, sourced, f"source /opt/ros/<distribution>/setup.bash, or {_SET_UP}")
-    yield Check("rclpy", State.OK if "rclpy" in found else State.MISSING, _version("ros-rclpy", found.get("rclpy", error)), f"pip install 'ros-rclpy[fastrtps]', or {_SET_UP}")
-    yield Check("middleware", State.OK if "rmw" in found else State.MISSING, found.get("rmw", error), "set RMW_IMPLEMENTATION to an installed one, e.g. rmw_fastrtps_cpp")
+    yield Check(
+        "rclpy",
+        State.OK if "rclpy" in found else State.MISSING,
+        _version("ros-rclpy", found.get("rclpy", error)),
+        f"pip install 'ros-rclpy[fastrtps]', or {_SET_UP}",
+    )
+    yield Check(
+        "middleware",
+        State.OK if "rmw" in found else State.MISSING,
+        found.get("rmw", error),
+        "set RMW_IMPLEMENTATION to an installed one, e.g. rmw_fastrtps_cpp",
+    )
     interfaces = found.get("interfaces", 0)
     remedy = f"colcon build and source install/setup.bash, or {_SET_UP}"
-    yield Check("interfaces", State.OK if interfaces else State.MISSING, f"{interfaces} messages" if interfaces else f"not built ({error or prefix or 'no prefix'})", remedy)
+    yield Check(
+        "interfaces",
+        State.OK if interfaces else State.MISSING,
+        f"{interfaces} messages" if interfaces else f"not built ({error or prefix or 'no prefix'})",
+        remedy,
+    )
 
 
 def _version(distribution: str, otherwise: str) -> str:
@@ -176,7 +197,9 @@ def _domain() -> Iterator[Check]:
     yield Check("ROS_DOMAIN_ID", State.OPTIONAL if busy else State.OK, found, _domain_remedy() if busy else "")
     reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET (not set)")
     quiet = reach in ("LOCALHOST", "OFF")
-    yield Check("discovery range", State.OK if quiet else State.OPTIONAL, reach, "`export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST` keeps everything on this machine")
+    yield Check(
+        "discovery range", State.OK if quiet else State.OPTIONAL, reach, "`export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST` keeps everything on this machine"
+    )
 
 
 def _domain_remedy() -> str:
@@ -192,10 +215,17 @@ def _files(run_directory: Path) -> Iterator[Check]:
         folder = folder.parent
     free = shutil.disk_usage(folder).free / 2**30
     writable = folder.is_dir() and _writable(folder)
-    yield Check("run folder", State.OK if writable else State.MISSING, f"{folder} {'can' if writable else 'cannot'} be written", "choose another with --run-directory")
+    yield Check(
+        "run folder", State.OK if writable else State.MISSING, f"{folder} {'can' if writable else 'cannot'} be written", "choose another with --run-directory"
+    )
     yield Check("disk space", State.OK if free > 1 else State.OPTIONAL, f"{free:.1f} GiB free", "a run takes about 0.3 GiB")
     for name, path in (("configuration", config_directory() / "embodiment"), ("base checkpoint", checkpoint_directory("lift"))):
-        yield Check(name, State.OK if path.exists() else State.OPTIONAL, str(path) if path.exists() else f"{path} is not there", "`mechanic-rl collect` and `pretrain` make one")
+        yield Check(
+            name,
+            State.OK if path.exists() else State.OPTIONAL,
+            str(path) if path.exists() else f"{path} is not there",
+            "`mechanic-rl collect` and `pretrain` make one",
+        )
 
 
 def _writable(folder: Path) -> bool:

@@ -14,9 +14,11 @@ from mechanic_rl_ros.errors import UserError
 
 
 def collect(
-    output: Annotated[Path, typer.Option("--out", help="Folder for the episodes; new ones are added to those that are there.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the episodes; new ones are added to those that are there.")],
     task: Task = "lift",
-    episodes: Annotated[int | None, typer.Option(min=1, max=100_000, help="Solved demonstrations to have; the configuration says when left out.", show_default=False)] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Solved demonstrations to have; the configuration says when left out.", show_default=False)
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with a section `collection`; config/learner.yaml when left out.", show_default=False)] = None,
     embodiment: Embodiment = "fr3",
     workers: Workers = 1,
@@ -27,21 +29,23 @@ def collect(
 
     \b
     Examples:
-        mechanic-rl collect --task lift --out data/lift
-        mechanic-rl collect --task push --episodes 100 --workers 4 --out data/push
+        mechanic-rl collect --task lift --output data/lift
+        mechanic-rl collect --task push --episodes 100 --workers 4 --output data/push
     """
-    from mechanic_rl_ros.collection import DEMONSTRATION_SEED, CollectionConfig
-    from mechanic_rl_ros.collection import collect as demonstrations
-    from mechanic_rl_ros.embodiment import load_embodiment
-    from mechanic_rl_ros.replay.store import EpisodeStore
     from mechanic_rl_ros.sim.tasks import load_task
 
     load_task(task)
+    output.mkdir(parents=True, exist_ok=True)
+
+    from mechanic_rl_ros.collection import DEMONSTRATION_SEED, CollectionConfig  # slow to import: cheap mistakes are found before
+    from mechanic_rl_ros.collection import collect as demonstrations
+    from mechanic_rl_ros.embodiment import load_embodiment
+    from mechanic_rl_ros.replay.store import EpisodeStore
+
     body, settings = load_embodiment(embodiment), CollectionConfig.from_yaml(config)
     wanted = episodes or settings.episodes
     store = EpisodeStore(output, body)
     seeds = [_seed_of(episode.task, episode.seed, task, output) for episode in store.load()]
-    store.folder.mkdir(parents=True, exist_ok=True)
     with progress_bar() as progress:
         bar = progress.add_task(f"demonstrating {task}", total=wanted, completed=min(len(seeds), wanted), note="episodes")
         if len(seeds) < wanted:
@@ -56,5 +60,5 @@ def collect(
 
 def _seed_of(found: str, seed: int, task: str, folder: Path) -> int:
     if found != task:
-        raise UserError(f"{folder} holds demonstrations of {found}, not of {task}: choose another folder with --out")
+        raise UserError(f"{folder} holds demonstrations of {found}, not of {task}: choose another folder with --output")
     return seed

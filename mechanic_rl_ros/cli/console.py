@@ -29,9 +29,16 @@ _REMEDIES = {
 
 
 def progress_bar() -> Progress:
-    """A bar with count and remaining time, on stderr, gone when it is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=err, transient=True)
+    """A bar with count and remaining time on stderr, gone when it is done; nothing where stderr is no terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
 def fail(text: str) -> None:

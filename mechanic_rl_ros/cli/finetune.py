@@ -1,3 +1,116 @@
+"""``mechanic-rl finetune``: the robot practises."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
-def finetune() -> None:
-    """x"""
+
+from mechanic_rl_ros.cli.console import err, out
+from mechanic_rl_ros.cli.options import Embodiment, Task
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.ros_domain import free_domain, require_free
+
+if TYPE_CHECKING:
+    from mechanic_rl_ros.graph import GraphSettings
+
+
+def finetune(
+    task: Task = "lift",
+    checkpoint: Annotated[Path | None, typer.Option(help="Policy to start from; the base checkpoint of the task when left out.", show_default=False)] = None,
+    episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Episodes to practise.")] = 260,
+    seed: Annotated[int, typer.Option(min=0, max=39, help="Seed of scenes, sampling and learner.")] = 0,
+    real_time_factor: Annotated[float, typer.Option(min=0.05, max=20.0, help="Simulated seconds per second.")] = 2.0,
+    run_directory: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/TIME when left out. A run that was stopped goes on.", show_default=False)
+    ] = None,
+    domain: Annotated[
+        int | None, typer.Option(min=0, max=232, envvar="ROS_DOMAIN_ID", help="ROS domain; a free one when left out.", show_default=False)
+    ] = None,
+    embodiment: Embodiment = "fr3",
+    evaluate: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Compare base and tuned policy at the end.")] = True,
+    evaluate_episodes: Annotated[int, typer.Option(min=1, max=100_000, help="Episodes of each evaluation, in scenes that training never used.")] = 200,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes of the evaluation.")] = 2,
+) -> None:
+    """Start the graph: the robot practises in simulation, and its policy gets better before your eyes.
+
+    Ctrl-C stops practice and goes on to evaluation and report; a second one stops at once. Nothing that was recorded is lost.
+
+    \b
+    Examples:
+        mechanic-rl finetune
+        mechanic-rl finetune --task push --episodes 100 --seed 1
+        mechanic-rl finetune --run-directory runs/mine --no-evaluate
+    """
+    from mechanic_rl_ros.cli.run_folder import default_folder, open_run
+    from mechanic_rl_ros.graph import GraphSettings
+
+    _enter_domain(domain)
+    base = _base_checkpoint(task, checkpoint, embodiment)
+    options = {"task": task, "checkpoint": str(base), "episodes": episodes, "seed": seed, "real_time_factor": real_time_factor, "embodiment": embodiment}
+    folder = open_run(run_directory or default_folder(time.strftime("%Y-%m-%d_%H-%M-%S")), options)
+    settings = GraphSettings(
+        task=task, run_directory=str(folder), checkpoint=str(base), episodes=episodes, seed=seed, real_time_factor=real_time_factor, embodiment=embodiment
+    )
+    out.print(f"practising {task} in {folder}, ROS domain {os.environ['ROS_DOMAIN_ID']}", soft_wrap=True)
+    interrupted = _practise(settings)
+    _finish(folder, task, base, evaluate_episodes if evaluate else 0, workers)
+    if interrupted:
+        raise typer.Exit(130)
+
+
+def _base_checkpoint(task: str, checkpoint: Path | None, embodiment: str) -> Path:
+    """The checkpoint to start from, checked before anything is started."""
+    from mechanic_rl_ros.sim.tasks import load_task
+
+    load_task(task)
+
+    from mechanic_rl_ros.embodiment import load_embodiment
+    from mechanic_rl_ros.paths import checkpoint_directory
+    from mechanic_rl_ros.policy.checkpoint import Checkpoint
+
+    base = (checkpoint or checkpoint_directory(task)).absolute()
+    found = Checkpoint.load(base, load_embodiment(embodiment)).task
+    if found != task:
+        raise UserError(f"checkpoint {base} is for {found}, not for {task}: give one for {task} with --checkpoint")
+    return base
+
+
+def _enter_domain(domain: int | None) -> None:
+    """Makes sure that nobody else is in the domain, and that nothing leaves this machine unless the user says so."""
+    if domain is None:
+        domain = free_domain()
+    else:
+        require_free(domain)
+    os.environ["ROS_DOMAIN_ID"] = str(domain)
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+
+def _practise(settings: GraphSettings) -> bool:
+    """Runs the graph with the live table; True when Ctrl-C ended it."""
+    from mechanic_rl_ros import supervise
+    from mechanic_rl_ros.metrics import FILE, MetricsTail
+    from mechanic_rl_ros.report.live import LiveTable
+
+    tail = MetricsTail(Path(settings.run_directory) / FILE)
+    try:
+        with LiveTable(settings.episodes, out) as table:
+            supervise.run(settings, lambda: table.update(tail.poll()))
+    except KeyboardInterrupt:
+        err.print("[yellow]stopped; a second Ctrl-C leaves out evaluation and report[/]")
+        return True
+    return False
+
+
+def _finish(folder: Path, task: str, base: Path, episodes: int, workers: int) -> None:
+    from mechanic_rl_ros.cli import finish
+
+    try:
+        if episodes:
+            finish.evaluate_both(folder, task, base, episodes, workers)
+    finally:
+        if finish.draw(folder) is not None:
+            finish.print_summary(folder)

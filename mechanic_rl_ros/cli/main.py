@@ -36,8 +36,8 @@ def _options(
     \b
     From nothing to a tuned policy:
         mechanic-rl doctor
-        mechanic-rl collect --task lift --out data/lift
-        mechanic-rl pretrain data/lift --out checkpoints/lift
+        mechanic-rl collect --task lift --output data/lift
+        mechanic-rl pretrain --demonstrations data/lift --output checkpoints/lift
         mechanic-rl finetune --task lift
         mechanic-rl evaluate runs/TIME/checkpoint
         mechanic-rl report runs/TIME

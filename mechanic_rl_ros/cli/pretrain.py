@@ -13,9 +13,12 @@ from mechanic_rl_ros.errors import UserError
 
 
 def pretrain(
-    demonstrations: Annotated[Path, typer.Argument(help="Folder of episodes, as `collect` makes it.")],
-    output: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint; one that is there is replaced when the new one is complete.")],
-    config: Annotated[Path | None, typer.Option(help="YAML file with a section `behaviour_cloning`; config/learner.yaml when left out.", show_default=False)] = None,
+    demonstrations: Annotated[Path, typer.Option(help="Folder of episodes, as `collect` makes it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the checkpoint; one that is there is replaced when the new one is complete.")],
+    task: Annotated[str | None, typer.Option(help="Task that the demonstrations must be of; any when left out.", show_default=False)] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with a section `behaviour_cloning`; config/learner.yaml when left out.", show_default=False)
+    ] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
@@ -23,8 +26,8 @@ def pretrain(
 
     \b
     Examples:
-        mechanic-rl pretrain data/lift --out checkpoints/lift
-        mechanic-rl pretrain data/lift --out checkpoints/lift --seed 1 --device cuda
+        mechanic-rl pretrain --demonstrations data/lift --output checkpoints/lift
+        mechanic-rl pretrain --demonstrations data/lift --output checkpoints/lift --seed 1 --device cuda
     """
     from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
     from mechanic_rl_ros.replay.store import EpisodeStore
@@ -36,10 +39,17 @@ def pretrain(
     episodes = list(store.load())
     for path, reason in store.corrupt.items():
         err.print(f"[yellow]left out {path.name}:[/] {reason}", soft_wrap=True)
+    others = {episode.task for episode in episodes} - {task or episodes[0].task} if episodes else set()
+    if others:
+        raise UserError(f"{demonstrations} holds demonstrations of {', '.join(sorted(others))} too: use those of one task")
     with progress_bar() as progress:
         bar = progress.add_task(f"cloning {len(episodes)} demonstrations", total=None, note="updates")
         checkpoint = clone(
-            episodes, settings, seed, pick_device(device), lambda done, total, loss: progress.update(bar, completed=done, total=total, note=f"updates, loss {loss:.3f}")
+            episodes,
+            settings,
+            seed,
+            pick_device(device),
+            lambda done, total, loss: progress.update(bar, completed=done, total=total, note=f"updates, loss {loss:.3f}"),
         )
     checkpoint.save(output)
     out.print(f"{checkpoint.task} policy in {output}: see how good it is with `mechanic-rl evaluate {output}`", soft_wrap=True)

@@ -13,14 +13,16 @@ from mechanic_rl_ros.errors import UserError
 
 def report(
     run: Annotated[Path | None, typer.Argument(help="Folder of the run; the newest in runs/ when left out.", show_default=False)] = None,
-    output: Annotated[Path | None, typer.Option("--out", help="Where to put the picture; report.png in the run folder when left out.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to put the picture; report.png in the run folder when left out.", show_default=False)
+    ] = None,
 ) -> None:
     """Draw success, return, tuner scales and timing of a run, also of one that is still going.
 
     \b
     Examples:
         mechanic-rl report
-        mechanic-rl report runs/2026-05-01_14-30-00 --out success.png
+        mechanic-rl report runs/2026-05-01_14-30-00 --output success.png
     """
     from mechanic_rl_ros.report.picture import draw_report
     from mechanic_rl_ros.report.run_data import RunData

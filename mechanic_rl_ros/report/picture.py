@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
@@ -30,8 +31,7 @@ def draw_report(data: RunData, path: str | os.PathLike[str] | None = None) -> Pa
         OSError: It cannot be written.
     """
     path = Path(path) if path is not None else data.folder / "report.png"
-    figure = Figure(figsize=(12, 9.6), dpi=110, layout="constrained")
-    figure.get_layout_engine().set(hspace=0.06, wspace=0.04, h_pad=0.08, w_pad=0.08)  # type: ignore[union-attr]
+    figure = Figure(figsize=(12, 9.6), dpi=110, layout=ConstrainedLayoutEngine(hspace=0.06, wspace=0.04, h_pad=0.08, w_pad=0.08))
     FigureCanvasAgg(figure)
     figure.suptitle(_title(data), fontsize=14, fontweight="bold", x=0.01, ha="left")
     axes = figure.subplot_mosaic([["success", "success"], ["return", "scales"], ["period", "latency"]], height_ratios=[1.5, 1, 1])

@@ -16,17 +16,23 @@ from mechanic_rl_ros.data import ActionChunk, Source
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety import limits
 from mechanic_rl_ros.safety.chunk_player import ChunkPlayer
-from mechanic_rl_ros.safety.limiter import STOP_S, JointLimiter
+from mechanic_rl_ros.safety.limiter import MARGIN, JointLimiter
 from mechanic_rl_ros.safety.reading import JointReading
 from mechanic_rl_ros.safety.servo import Servo
 from mechanic_rl_ros.sim.trajectory import Trajectory, TrajectoryController
 
 DRIFT = 0.2  # rad between command and measurement that calls for a resynchronisation; a reading 60 ms old lags by less
 ALIGN_S = 0.2  # s that a resynchronisation takes at least
-ALIGN_SPEED = 1.0  # rad/s, at most, while resynchronising
+ALIGN_SPEED = 0.5  # rad/s, at most, while resynchronising
+ALIGN_ACCELERATION = 2.0  # rad/s^2, at most, while resynchronising: below every deceleration that the FR3's velocity bound assumes
 OVERRIDE_AGE_NS = 300_000_000  # an operator's command older than this stops the arm
 FUTURE_NS = 50_000_000  # stamps may be this far ahead of the clock
 RANGE_TOLERANCE = 0.01  # rad beyond the position limits that a measurement may show
+RESYNCHRONISING, ALIGNING = "resynchronising", "resynchronising, moving to the measured position"
+STANDING_TICKS = 2  # ticks without progress of the clock after which it counts as having stood still
+LONGEST_GAP = 5  # periods between two ticks beyond which the clock counts as having jumped
+
+_State = tuple[NDArray[np.float64], NDArray[np.float64]]  # commanded positions (rad) and velocities (rad/s), (7,) each
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Command:
 class _Intent:
     """What should happen in this period."""
 
-    holding: str = ""
+    holding: str
     action: NDArray[np.float32] | None = None
     source: Source = Source.HOLD
     policy_version: int = 0
@@ -80,14 +86,17 @@ class Commander:
         self._player = ChunkPlayer(len(embodiment.action))
         self._servo = Servo(embodiment)
         self._limiter = JointLimiter(period_s)
-        self._settle_ns = round((2.0 * period_s + STOP_S) * 1e9)
+        self._longest_gap_ns = round(LONGEST_GAP * period_s * 1e9)
         self._reading: JointReading | None = None
         self._motion: TrajectoryController | None = None  # what the arm's trajectory controller desires, as far as we know
         self._override: tuple[NDArray[np.float64], int] | None = None
         self._stopped = "not started"
         self._synchronised = False
-        self._wait_until_ns = 0
+        self._settled_at_ns = 0
+        self._aligned_at_ns = 0
         self._last_tick_ns: int | None = None
+        self._standing = 0
+        self._not_before_ns = 0
 
     @property
     def refused_chunks(self) -> int:
@@ -113,12 +122,18 @@ class Commander:
         """Lets an operator's ``action`` (A,), normalised, take precedence from now on; None gives control back to the policy."""
         self._override = None if action is None else (np.asarray(action, dtype=np.float64), stamp_ns)
 
-    def start(self) -> None:
-        """Lets the arm move, from where it is measured to be; chunks from before are forgotten."""
+    def start(self, not_before_ns: int = 0) -> None:
+        """Lets the arm move, from where it is measured to be; chunks from before are forgotten.
+
+        Args:
+            not_before_ns: Measurements stamped earlier do not count: give the time at which the arm was last moved by someone else, a reset for example.
+        """
         self._stopped = ""
         self._synchronised = False
+        self._not_before_ns = not_before_ns
+        self._aligned_at_ns = 0
         self._player.clear()
-        if self._last_tick_ns is None or self._motion is None or self._at_rest(self._last_tick_ns):
+        if self._last_tick_ns is not None and self._motion is not None and self._last_tick_ns >= self._motion.end_ns:
             self._motion = None  # whoever moved the arm meanwhile, its controller now desires what is measured
 
     def stop(self, reason: str) -> None:
@@ -130,68 +145,86 @@ class Commander:
         """What to send at ``now_ns``. Never raises for anything that arrived."""
         self._watch_clock(now_ns)
         reading = self._fresh_reading(now_ns)
-        intent = self._intent(now_ns, reading)
-        trajectory, limited = self._move(now_ns, intent, reading)
+        state = None if self._motion is None else self._motion.sample(now_ns)
+        due = self._player.due(now_ns)  # also while holding, so that late actions are counted
+        obstacle = self._obstacle(now_ns, state, reading)
+        intent = _Intent(obstacle) if obstacle else self._choose(now_ns, due)
+        if obstacle == RESYNCHRONISING and reading is not None and (state is None or not state[1].any()):
+            return self._command(intent, self._align(now_ns, state, reading), [])
+        trajectory, limited = self._move(now_ns, state, intent)
         return self._command(intent, trajectory, limited)
 
     def _watch_clock(self, now_ns: int) -> None:
-        if self._last_tick_ns is not None and now_ns < self._last_tick_ns:
-            self._reading, self._override = None, None
-            self._player.clear()
+        """After a jump of the clock, nobody knows how far the arm's controller is: let it come to rest, then follow the measurement."""
+        last_ns, self._last_tick_ns = self._last_tick_ns, now_ns
+        if last_ns is None:
+            return
+        elapsed_ns = now_ns - last_ns
+        stood = self._standing >= STANDING_TICKS
+        self._standing = self._standing + 1 if elapsed_ns == 0 else 0
+        if elapsed_ns < 0:
+            self._forget()
+        if elapsed_ns < 0 or elapsed_ns > self._longest_gap_ns or (stood and elapsed_ns > 0):
             self._synchronised = False
-            self._wait_until_ns = now_ns + self._settle_ns  # the arm's controller is still bringing it to rest
+            self._aligned_at_ns = now_ns
             if self._motion is not None:
+                self._settled_at_ns = now_ns + max(self._motion.end_ns - last_ns, self._settled_at_ns - last_ns, 0)
                 self._motion.hold(self._motion.final)
-        self._last_tick_ns = now_ns
+
+    def _forget(self) -> None:
+        """Drops all that carries a stamp of before the clock went back."""
+        self._reading, self._override, self._not_before_ns = None, None, 0
+        self._player.clear()
 
     def _fresh_reading(self, now_ns: int) -> JointReading | None:
         reading = self._reading
-        if reading is not None and -FUTURE_NS <= now_ns - reading.stamp_ns <= self._max_age_ns:
+        if reading is not None and reading.stamp_ns < self._not_before_ns:
+            return None
+        if reading is None or -FUTURE_NS <= now_ns - reading.stamp_ns <= self._max_age_ns:
             return reading
-        if reading is not None and reading.stamp_ns - now_ns > FUTURE_NS:
+        if reading.stamp_ns - now_ns > FUTURE_NS:
             self._reading = None  # from another clock: it must not keep newer ones out
         return None
 
-    def _intent(self, now_ns: int, reading: JointReading | None) -> _Intent:
-        due = self._player.due(now_ns)
+    def _obstacle(self, now_ns: int, state: _State | None, reading: JointReading | None) -> str:
+        """Why nothing may be followed now, or ""."""
         if self._stopped:
-            return _Intent(holding=self._stopped)
+            return self._stopped
         if reading is None:
-            return _Intent(holding="joint state is stale or missing")
-        if now_ns < self._wait_until_ns or not self._follow(now_ns, reading):
-            return _Intent(holding="resynchronising")
+            return "joint state is stale or missing"
+        if now_ns < self._settled_at_ns:
+            return "clock jumped"
+        if self._standing:
+            return "clock stands still"
+        if now_ns < self._aligned_at_ns:
+            return ALIGNING
+        if state is not None and np.abs(state[0] - reading.positions).max() > DRIFT:
+            self._synchronised = False
+        return "" if self._synchronised else RESYNCHRONISING
+
+    def _choose(self, now_ns: int, due: tuple[ActionChunk, NDArray[np.float32]] | None) -> _Intent:
         if self._override is not None:
-            return self._override_intent(now_ns, *self._override)
+            action, stamp_ns = self._override
+            if not -FUTURE_NS <= now_ns - stamp_ns <= OVERRIDE_AGE_NS:
+                return _Intent("operator's command is stale")
+            if action.shape != self._scales.shape or not np.isfinite(action).all():
+                return _Intent("operator's command is malformed")
+            return _Intent("", _clip(action), Source.HUMAN, stamp_ns=stamp_ns)
         if due is None:
-            return _Intent(holding="no action for now")
-        chunk, action = due
-        if not np.isfinite(action).all():
-            return _Intent(holding="action is not finite")
-        return _Intent("", np.clip(action, -1.0, 1.0).astype(np.float32), chunk.source, chunk.policy_version, chunk.best_of_n, chunk.stamp_ns)
+            return _Intent("no action for now")
+        chunk, planned = due
+        if not np.isfinite(planned).all():
+            return _Intent("action is not finite")
+        return _Intent("", _clip(planned), chunk.source, chunk.policy_version, chunk.best_of_n, chunk.stamp_ns)
 
-    def _override_intent(self, now_ns: int, action: NDArray[np.float64], stamp_ns: int) -> _Intent:
-        if not -FUTURE_NS <= now_ns - stamp_ns <= OVERRIDE_AGE_NS:
-            return _Intent(holding="operator's command is stale")
-        if action.shape != self._scales.shape or not np.isfinite(action).all():
-            return _Intent(holding="operator's command is malformed")
-        return _Intent("", np.clip(action, -1.0, 1.0).astype(np.float32), Source.HUMAN, stamp_ns=stamp_ns)
-
-    def _follow(self, now_ns: int, reading: JointReading) -> bool:
-        """Whether the own command agrees with the measurement; marks it for resynchronisation when it does not."""
-        if self._synchronised and self._motion is not None:
-            position, _ = self._motion.sample(now_ns)
-            self._synchronised = bool(np.abs(position - reading.positions).max() <= DRIFT)
-        return self._synchronised
-
-    def _move(self, now_ns: int, intent: _Intent, reading: JointReading | None) -> tuple[Trajectory | None, list[str]]:
-        if not self._stopped and reading is not None and not self._synchronised and now_ns >= self._wait_until_ns and self._at_rest(now_ns):
-            return self._align(now_ns, reading), []
-        if self._motion is None or (now_ns < self._wait_until_ns):
-            return None, []
-        q, v = self._motion.sample(now_ns)
+    def _move(self, now_ns: int, state: _State | None, intent: _Intent) -> tuple[Trajectory | None, list[str]]:
+        """Trajectory towards what is intended; without an action, towards rest."""
+        if state is None or self._motion is None or self._standing or intent.holding in (RESYNCHRONISING, ALIGNING):
+            return None, []  # what was sent before ends at rest by itself
+        q, v = state
         if intent.action is None and not v.any():
             return None, []
-        wish, limited = np.zeros(7), []
+        wish, limited = np.zeros(7), list[str]()
         if intent.action is not None:
             wish, limited = self._servo.joint_velocity(q, self._scales[:3] * intent.action[:3])
         next_v, held_back = self._limiter.next_velocity(q, v, wish)
@@ -199,23 +232,20 @@ class Commander:
         self._motion.set_trajectory(trajectory, now_ns)
         return trajectory, limited + held_back
 
-    def _at_rest(self, now_ns: int) -> bool:
-        return self._motion is None or not self._motion.sample(now_ns)[1].any()
-
-    def _align(self, now_ns: int, reading: JointReading) -> Trajectory:
-        """Trajectory that brings the arm's controller to the measured positions, and back within the limits if they are beyond."""
-        goal = np.clip(reading.positions, limits.POSITION_LOWER, limits.POSITION_UPPER)
-        if self._motion is None:
-            self._motion = TrajectoryController(goal)
-        distance = float(np.abs(goal - self._motion.sample(now_ns)[0]).max())
-        # A cubic from rest to rest peaks at 1.5 times its mean speed and at 6 distance / duration^2.
-        duration = max(ALIGN_S, 1.5 * distance / ALIGN_SPEED, np.sqrt(6.0 * distance / (0.9 * limits.ACCELERATION)))
-        trajectory = Trajectory(np.array([duration / 2.0, duration]), np.stack([goal, goal]), np.zeros((2, 7)))
-        trajectory.positions[0] = 0.5 * (self._motion.sample(now_ns)[0] + goal)
-        trajectory.velocities[0] = 1.5 * (goal - self._motion.sample(now_ns)[0]) / duration
+    def _align(self, now_ns: int, state: _State | None, reading: JointReading) -> Trajectory:
+        """From rest at the last command to rest at the measured positions, slowly."""
+        if state is None:
+            start = goal = np.clip(reading.positions, limits.POSITION_LOWER, limits.POSITION_UPPER)
+        else:
+            start, goal = state[0], np.clip(reading.positions, limits.POSITION_LOWER + MARGIN, limits.POSITION_UPPER - MARGIN)
+        distance = float(np.abs(goal - start).max())
+        # A cubic from rest to rest peaks at a speed of 1.5 distance / duration and at an acceleration of 6 distance / duration^2.
+        duration = max(ALIGN_S, 1.5 * distance / ALIGN_SPEED, float(np.sqrt(6.0 * distance / ALIGN_ACCELERATION)))
+        trajectory = Trajectory(np.array([duration, duration + ALIGN_S]), np.stack([goal, goal]), np.zeros((2, 7)))
+        self._motion = TrajectoryController(start)
         self._motion.set_trajectory(trajectory, now_ns)
         self._synchronised = True
-        self._wait_until_ns = now_ns + round(duration * 1e9)
+        self._aligned_at_ns = now_ns + round(duration * 1e9)
         return trajectory
 
     def _command(self, intent: _Intent, trajectory: Trajectory | None, limited: list[str]) -> Command:
@@ -233,3 +263,7 @@ class Commander:
             late_actions=self._player.late_actions,
             limited=tuple(limited),
         )
+
+
+def _clip(action: NDArray[np.floating]) -> NDArray[np.float32]:
+    return np.clip(action, -1.0, 1.0).astype(np.float32)

@@ -15,7 +15,8 @@ ACCELERATION = 0.9 * limits.ACCELERATION  # rad/s^2 while moving
 # The position-dependent bound may not shrink faster than the joints can slow down, hence at most 6 rad/s^2.
 DECELERATION = np.minimum(limits.DECELERATION, 6.0)
 SPEED = np.minimum(0.9 * limits.VELOCITY, STOP_DECELERATION * STOP_S)  # rad/s
-# Speed is at most distance / APPROACH_S: covers one period, one coasted period and the stop (0.14 s at 50 Hz), and shrinks by at most SPEED / APPROACH_S = 6.4 rad/s^2.
+# Speed is at most distance / APPROACH_S. That covers one period, one coasted period and the stop (0.14 s at 50 Hz), and
+# it shrinks by at most SPEED / APPROACH_S = 6.4 rad/s^2.
 APPROACH_S = 0.25
 
 

@@ -68,7 +68,7 @@ class Environment:
         self._commander = Commander(self._embodiment, COMMAND_S)
         self._commander.start()
         for _ in range(LONGEST_START):
-            if self._tick().holding != "resynchronising":
+            if not self._tick().holding.startswith("resynchronising"):
                 return self._observe()
         raise UserError("the simulated arm did not get ready: check `home` in the embodiment file")
 

@@ -93,14 +93,12 @@ class Simulation:
         self._owed_ns += round(seconds * 1e9)
         steps = self._owed_ns // self._step_ns
         self._owed_ns -= steps * self._step_ns
-        starts = np.arange(0, steps, CONTROL_STEPS)
-        positions, velocities = self._controller.sample(self._time_ns + starts * self._step_ns)
-        for row, start in enumerate(starts):
-            count = int(min(CONTROL_STEPS, steps - start))
+        for start in range(0, steps, CONTROL_STEPS):
+            count = min(CONTROL_STEPS, steps - start)
             self._move_fingers(count * self._step_ns * 1e-9)
-            self._apply(positions[row], velocities[row])
+            self._apply(*self._controller.sample(self._time_ns))
             mujoco.mj_step(self.model, self.data, count)
-        self._time_ns += int(steps) * self._step_ns
+            self._time_ns += count * self._step_ns
         self._update_frames()
 
     def set_trajectory(self, trajectory: Trajectory) -> None:

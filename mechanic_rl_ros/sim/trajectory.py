@@ -7,6 +7,7 @@ they are not, and its last point is held.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,7 @@ class Trajectory:
             raise UserError(f"trajectory has the wrong shape: give times (P,) and positions and velocities (P, {joints}), P at least 1")
         if not all(np.isfinite(array).all() for array in (times, *arrays)):
             raise UserError("trajectory holds numbers that are not finite: send finite times, positions and velocities")
-        if times[0] <= 0.0 or (np.diff(times) <= 0.0).any():
+        if times[0] <= 0.0 or (times[1:] <= times[:-1]).any():
             raise UserError("trajectory times do not rise from above 0: give every point a later time_from_start")
 
 
@@ -56,7 +57,7 @@ class TrajectoryController:
         """Drops any trajectory and holds ``positions`` (J,), rad, from now on."""
         point = np.array(positions, dtype=np.float64)
         self._start_ns = 0
-        self._times = np.zeros(1)
+        self._times = [0.0]
         self._positions = point[None]
         self._velocities: NDArray[np.float64] | None = None
 
@@ -68,7 +69,7 @@ class TrajectoryController:
         """
         trajectory.check(self._positions.shape[1])
         position, velocity = self.sample(now_ns)
-        self._times = np.concatenate([[0.0], trajectory.times_s])
+        self._times = [0.0, *np.asarray(trajectory.times_s, dtype=np.float64).tolist()]
         self._positions = np.concatenate([position[None], trajectory.positions])
         self._velocities = None if trajectory.velocities is None else np.concatenate([velocity[None], trajectory.velocities])
         self._start_ns = now_ns
@@ -78,25 +79,29 @@ class TrajectoryController:
         """Positions (J,), rad, that are held in the end."""
         return self._positions[-1].copy()
 
-    def sample(self, now_ns: int | NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Desired positions and velocities, (J,) for one time or (N, J) for N times (ns)."""
-        elapsed = (np.asarray(now_ns) - self._start_ns) * 1e-9
-        points = len(self._times)
-        if points == 1:
-            shape = (*elapsed.shape, self._positions.shape[1])
-            return np.broadcast_to(self._positions[0], shape).copy(), np.zeros(shape)
-        segment = np.minimum(np.searchsorted(self._times, elapsed, side="right") - 1, points - 2).clip(0)
-        start = self._times[segment]
-        length = self._times[segment + 1] - start
-        share = np.clip((elapsed - start) / length, 0.0, 1.0)[..., None]
-        positions, velocities = self._interpolate(segment, share, length[..., None])
-        velocities[elapsed >= self._times[-1]] = 0.0
-        return positions, velocities
+    @property
+    def end_ns(self) -> int:
+        """When the last point is reached."""
+        return self._start_ns + round(self._times[-1] * 1e9)
 
-    def _interpolate(self, segment: NDArray[np.int64], s: NDArray[np.float64], length: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def sample(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Desired positions (J,), rad, and velocities (J,), rad/s, at ``now_ns``."""
+        elapsed = (now_ns - self._start_ns) * 1e-9
+        if len(self._times) == 1 or elapsed >= self._times[-1]:
+            return self._positions[-1].copy(), np.zeros(self._positions.shape[1])
+        segment = max(bisect_right(self._times, elapsed) - 1, 0)
+        length = self._times[segment + 1] - self._times[segment]
+        share = max((elapsed - self._times[segment]) / length, 0.0)
         p0, p1 = self._positions[segment], self._positions[segment + 1]
         if self._velocities is None:
-            return p0 + s * (p1 - p0), (p1 - p0) / length + 0.0 * s
-        v0, v1 = self._velocities[segment] * length, self._velocities[segment + 1] * length
-        curve, bend = 3.0 * (p1 - p0) - 2.0 * v0 - v1, 2.0 * (p0 - p1) + v0 + v1
-        return p0 + s * (v0 + s * (curve + s * bend)), (v0 + s * (2.0 * curve + 3.0 * s * bend)) / length
+            return p0 + share * (p1 - p0), (p1 - p0) / length
+        return _cubic(share, length, p0, p1, self._velocities[segment], self._velocities[segment + 1])
+
+
+def _cubic(
+    s: float, length: float, p0: NDArray[np.float64], p1: NDArray[np.float64], v0: NDArray[np.float64], v1: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Position and velocity at share ``s`` of the cubic with the given ends, which lasts ``length`` seconds."""
+    v0, v1, way = v0 * length, v1 * length, p1 - p0
+    curve, bend = 3.0 * way - 2.0 * v0 - v1, v0 + v1 - 2.0 * way
+    return p0 + s * (v0 + s * (curve + s * bend)), (v0 + s * (2.0 * curve + 3.0 * s * bend)) / length

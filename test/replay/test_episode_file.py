@@ -126,6 +126,15 @@ def test_something_that_is_no_episode_is_refused(data):
     refused(data)
 
 
+def test_a_file_beyond_the_size_limit_is_refused_before_it_is_looked_at(episode, monkeypatch):
+    data = encode_episode(episode)
+    monkeypatch.setattr("mechanic_rl_ros.replay.mcap_container.MAX_FILE", len(data))
+    decode_episode(data)
+    monkeypatch.setattr("mechanic_rl_ros.replay.mcap_container.MAX_FILE", len(data) - 1)
+    with pytest.raises(EpisodeError, match="more than the limit"):
+        decode_episode(data)
+
+
 def test_a_bag_without_an_episode_is_refused():
     from mcap_ros2.writer import Writer
 
@@ -181,6 +190,26 @@ def test_an_episode_of_another_embodiment_is_refused_with_the_differing_line(epi
 def test_a_missing_file_is_one_clear_line(tmp_path):
     with pytest.raises(EpisodeError, match=r"cannot read episode .*none.mcap \(No such file or directory\)"):
         read_episode(tmp_path / "none.mcap")
+
+
+def test_a_file_is_on_disk_as_a_whole_before_it_gets_its_name(episode, tmp_path, monkeypatch):
+    path, events = tmp_path / "e.mcap", []
+    fsync, rename = os.fsync, os.replace
+
+    def synced(descriptor):
+        events.append(f"fsync {os.path.basename(os.readlink(f'/proc/self/fd/{descriptor}'))}")
+        fsync(descriptor)
+
+    def renamed(source, target):
+        assert not path.exists()
+        assert read_episode(source).id == episode.id
+        events.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    write_episode(path, episode)
+    assert events == [f"fsync .e.mcap.{os.getpid()}.tmp", "rename", f"fsync {tmp_path.name}"]
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_half_written_one(episode, tmp_path):

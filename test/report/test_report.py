@@ -84,6 +84,7 @@ def test_on_a_terminal_there_is_a_table_in_a_log_there_are_plain_lines(run_folde
         with LiveTable(80, console) as table:
             table.update(records)
     assert "80/80" in terminal.getvalue()
+    assert "episode 80  outcome" not in terminal.getvalue()
     lines = log.getvalue().splitlines()
     assert len(lines) == 80
     assert lines[-1].startswith("episode 80  outcome ")

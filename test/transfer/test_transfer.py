@@ -2,6 +2,7 @@
 
 import os
 import tracemalloc
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -80,6 +81,26 @@ def test_a_damaged_chunk_is_counted_explained_and_asked_for_again():
     assert inbox.counters["damaged_chunk"] == 1
     assert "damaged" in inbox.last_reason
     assert inbox.missing() == [(manifest, [1])]
+
+
+@pytest.mark.parametrize("data", [b"", b"short", b"longer than the ten bytes of a chunk"])
+def test_a_chunk_of_the_wrong_length_is_refused_even_if_its_checksum_is_right(data):
+    manifest, chunks = sent(b"0123456789abcdefghij")
+    inbox = Inbox()
+    inbox.accept(manifest)
+    assert inbox.add(replace(chunks[0], data=data, crc32=zlib.crc32(data))) is None
+    assert inbox.counters["wrong_length"] == 1
+    assert inbox.held_bytes == 0
+
+
+def test_the_first_of_two_chunks_with_the_same_index_counts():
+    manifest, chunks = sent(b"0123456789abcdefghij")
+    inbox = Inbox()
+    inbox.accept(manifest)
+    inbox.add(chunks[0])
+    inbox.add(replace(chunks[0], data=b"something!", crc32=zlib.crc32(b"something!")))
+    assert inbox.add(chunks[1]).payload == b"0123456789abcdefghij"
+    assert inbox.counters["duplicate_chunk"] == 1
 
 
 def test_a_payload_that_does_not_match_the_announced_hash_is_refused():

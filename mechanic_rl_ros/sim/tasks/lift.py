@@ -52,11 +52,11 @@ class Lift(Task):
         cube = reading.object_position
         beside = float(np.hypot(*(cube - tcp)[:2]))
         above = float(tcp[2] - cube[2])
-        if beside < 0.02 and above < 0.015 and finger < 0.03:
+        if beside < 0.02 and above < 0.02 and finger < 0.03:
             return towards(np.array([tcp[0], tcp[1], tcp[2] + 0.1]), tcp, 1.0)
-        if beside < 0.012 and above < 0.012:
+        if beside < 0.012 and above < 0.01:
             return towards(tcp, tcp, 1.0)
         if beside < 0.012 or (beside < 0.02 and above < 0.05):
-            return towards(cube - [0.0, 0.0, 0.002], tcp, -1.0)
+            return towards(cube + np.array([0.0, 0.0, 0.003]), tcp, -1.0)
         clearance = 0.07 if beside < 0.06 else 0.10
         return towards(np.array([cube[0], cube[1], self._rest + clearance]), tcp, -1.0)

@@ -17,9 +17,9 @@ ARRIVED = 0.03  # m between the centres of puck and disc
 FALLEN = 0.9  # cosine of the tilt beyond which the puck has tipped over
 
 HOVER = 0.09  # m, expert: height of the tool centre point on its way to the puck
-LOW = 0.025  # m, expert: height while pushing
+LOW = 0.022  # m, expert: height while pushing
 BEHIND = 0.065  # m, expert: where to come down behind the puck's centre
-OFF_LINE = 0.02  # m, expert: distance to the line from puck to goal that it still pushes at
+OFF_LINE = 0.03  # m, expert: distance to the line from puck to goal that it still pushes at
 
 
 class Push(Task):
@@ -66,7 +66,7 @@ class Push(Task):
         if ahead > 0.03 and float(np.linalg.norm(aside)) < OFF_LINE and tcp[2] < LOW + 0.02:
             push = tcp[:2] + 0.03 * along + aside  # steers back to the line while it pushes
             return towards(np.append(push, LOW), tcp, 1.0)
-        if float(np.linalg.norm(start - tcp[:2])) < 0.015:
+        if float(np.linalg.norm(start - tcp[:2])) < 0.02:
             return towards(np.append(start, LOW), tcp, 1.0)
         if tcp[2] < HOVER - 0.03:
             return towards(np.append(tcp[:2], HOVER), tcp, 1.0)

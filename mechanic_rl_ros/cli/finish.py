@@ -1,0 +1,77 @@
+"""The end of a run: was it worth it? Evaluation of base and tuned policy, picture, summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+
+from mechanic_rl_ros.cli.console import err, out
+from mechanic_rl_ros.cli.evaluate import run_evaluation
+from mechanic_rl_ros.evaluation import EVALUATION_SEED, Evaluation
+from mechanic_rl_ros.metrics import FILE, MetricsWriter, TensorBoardMirror
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.report.picture import draw_report
+from mechanic_rl_ros.report.run_data import RunData
+
+
+def evaluate_both(folder: Path, task: str, base: Path, episodes: int, workers: int) -> None:
+    """Evaluates the base and the tuned policy in the same scenes and adds both results to the metrics of the run.
+
+    Raises:
+        UserError: A checkpoint cannot be read.
+    """
+    tuned = folder / "checkpoint"
+    with MetricsWriter(folder / FILE) as writer:
+        for name, path in (("base", base), ("tuned", tuned)):
+            if not path.exists():
+                err.print(f"[yellow]{path} is not there: the run was too short to tune anything[/]", soft_wrap=True)
+                continue
+            result = run_evaluation(Checkpoint.load(path), task, episodes, EVALUATION_SEED, workers, f"evaluating the {name} policy")
+            _record(writer, TensorBoardMirror(folder / "tensorboard"), name, result)
+
+
+def draw(folder: Path) -> Path | None:
+    """Draws the report of a run, if it has anything to show."""
+    if not (folder / FILE).exists():
+        err.print("[yellow]nothing was recorded: there is no report[/]")
+        return None
+    return draw_report(RunData.load(folder))
+
+
+def print_summary(folder: Path) -> None:
+    """What came out, as a table, and where it lies."""
+    data = RunData.load(folder)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    episodes = data.records.get("episode", [])
+    table.add_row("episodes", f"{len(episodes)}, {int(data.successes.sum())} solved")
+    for name, line in data.evaluations.items():
+        rate = line["successes"] / max(line["episodes"], 1)
+        table.add_row(f"{name} policy", f"{rate:.3f} (95 % interval {line['low']:.3f} to {line['high']:.3f}, {line['episodes']} unseen scenes)")
+    if data.records.get("command"):
+        last = data.records["command"][-1]
+        table.add_row("control period", f"{_text(last['period_ms'])} ms nominal, 99th percentile {_text(last['period_p99_ms'])} ms")
+        table.add_row("camera to command", f"99th percentile {_text(last['latency_p99_ms'])} ms, {last['late_actions']} late actions")
+    for name in ("checkpoint", "report.png", FILE, "episodes", "tensorboard"):
+        if (folder / name).exists():
+            table.add_row(name, str(folder / name))
+    out.print(table, soft_wrap=True)
+
+
+def _record(writer: MetricsWriter, mirror: TensorBoardMirror, name: str, result: Evaluation) -> None:
+    low, high = result.interval
+    record = writer.write(
+        "evaluation",
+        name=name,
+        successes=result.successes,
+        episodes=len(result.outcomes),
+        low=low,
+        high=high,
+        seed_first=result.seeds[0] if result.seeds else 0,
+    )
+    mirror.add(record)
+    mirror.close()
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -1,0 +1,215 @@
+"""Plays action chunks on the arm at control rate: a thread of its own, no torch, no images; its default is to hold still."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from mechanic_rl_ros import msg
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.nodes import qos
+from mechanic_rl_ros.nodes.base import ERROR, OK, WARN, Node, nanoseconds, run, stamp
+from mechanic_rl_ros.nodes.convert import chunk_from_message, reading_from_message, trajectory_to_message
+from mechanic_rl_ros.safety.commander import Command, Commander
+from mechanic_rl_ros.safety.executed import Executed, ExecutedActions
+from mechanic_rl_ros.timing import ArmClock, BeatStatistics
+
+EPISODE = msg.EpisodeState
+
+
+class CommandNode(Node):
+    """Between policy and arm."""
+
+    def __init__(self) -> None:
+        super().__init__("command_node")
+        self.embodiment = self.embodiment_parameter()
+        rate = self.parameter("rate", 50.0, "commands per second of the arm's clock, Hz", low=50.0, high=200.0)
+        self.priority = self.parameter("real_time_priority", 10, "SCHED_FIFO priority of the control thread where permitted, 0 for none", low=0, high=80)
+        self.period_ns = round(1e9 / rate)
+        self.commander = Commander(self.embodiment, self.period_ns * 1e-9)
+        self.executed = ExecutedActions(len(self.embodiment.action), self.embodiment.period_ns)
+        self.clock = ArmClock(simulated=self.get_parameter("use_sim_time").value)
+        self.statistics = BeatStatistics(self.period_ns * 1e-9)
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="control")
+        self.episode = EPISODE()
+        self.last_finger: float | None = None
+        self.last_chunk_ns = -1
+        self.holding, self.late_actions, self.refused, self.reason = "not started", 0, 0, ""
+        self.limited: Counter[str] = Counter()
+        self.override_was_active = False
+
+    def setup(self) -> None:
+        names = self.embodiment.joints
+        self.trajectories = self.create_publisher(JointTrajectory, "fr3_arm_controller/joint_trajectory", qos.TRAJECTORY)
+        self.gripper = self.create_publisher(Float64MultiArray, "fr3_gripper_controller/commands", qos.TRAJECTORY)
+        self.executed_publisher = self.create_publisher(msg.ExecutedAction, "executed_action", qos.COMMAND)
+        self.status = self.create_publisher(msg.CommandStatus, "command_status", qos.STATE)
+        self.create_subscription(Clock, "/clock", lambda message: self.clock.add(nanoseconds(message.clock)), qos.SENSOR)
+        self.create_subscription(JointState, names.topic, self._on_joints, qos.SENSOR)
+        self.create_subscription(msg.ActionChunk, "action_chunk", self._on_chunk, qos.COMMAND)
+        self.create_subscription(EPISODE, "episode", self._on_episode, qos.STATE)
+        self.create_subscription(msg.Intervention, "intervention", self._on_intervention, qos.COMMAND)
+        self.create_timer(2.0, self._publish_status, clock=self.wall)
+
+    def begin(self) -> None:
+        self.thread.start()
+
+    def end(self) -> None:
+        """Stops the arm: the trajectories that bring it to rest are the last thing sent."""
+        with self.lock:
+            self.commander.stop("the command node is shutting down")
+        deadline = time.monotonic() + 0.5
+        while time.monotonic() < deadline and self.thread.is_alive() and not self.stopping.wait(0.02):
+            if self.holding and self.settled:
+                break
+        self.stopping.set()
+        self.thread.join(timeout=2.0)
+
+    def health(self) -> tuple[bytes, str, dict[str, Any]]:
+        values = {"late_actions": self.late_actions, "refused": self.refused, **self.limited}
+        if not self.thread.is_alive():
+            return ERROR, "the control thread has stopped: see the log", values
+        if self.clock.now_ns() is None:
+            return WARN, "the clock stands still", values
+        if self.refused:
+            return WARN, self.reason, values
+        return OK, f"holding: {self.holding}" if self.holding else "moving", values
+
+    settled = True
+    """Whether the last command needed no trajectory: the arm is at rest."""
+
+    def _run(self) -> None:
+        try:
+            if self.priority:
+                os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(self.priority))
+        except (PermissionError, OSError, AttributeError):
+            self.get_logger().info("no permission for real-time scheduling: going on with ordinary scheduling")
+        try:
+            self._beat()
+        except Exception as error:
+            self.fault = error
+
+    def _beat(self) -> None:
+        """One command per period of the arm's clock, on a fixed grid; a beat that was missed is skipped, never made up for."""
+        beat = None
+        while not self.stopping.is_set():
+            at = time.monotonic()
+            now_ns = self.clock.now_ns(at)
+            if now_ns is None:
+                beat = None
+                self.statistics.skip()
+                self.stopping.wait(0.02)
+                continue
+            if beat is None or abs(now_ns - beat * self.period_ns) > 10 * self.period_ns:
+                beat = now_ns // self.period_ns
+            beat = max(beat + 1, now_ns // self.period_ns)
+            wait = self.clock.wall_until(beat * self.period_ns, at)
+            if wait > 0 and self.stopping.wait(wait):
+                return
+            at = time.monotonic()
+            now_ns = self.clock.now_ns(at)
+            if now_ns is not None:
+                self.statistics.beat(now_ns, at, self.clock.rate)
+                self._tick(now_ns)
+
+    def _tick(self, now_ns: int) -> None:
+        with self.lock:
+            command = self.commander.tick(now_ns)
+            closed = self.executed.add(now_ns, command)
+        if command.trajectory is not None:
+            self.trajectories.publish(trajectory_to_message(command.trajectory, self.embodiment.joints.names))
+        if command.finger is not None and command.finger != self.last_finger:
+            self.gripper.publish(Float64MultiArray(data=[command.finger]))
+            self.last_finger = command.finger
+        self._note(now_ns, command)
+        for interval in closed:
+            self._publish_executed(interval)
+
+    def _note(self, now_ns: int, command: Command) -> None:
+        self.holding, self.late_actions, self.settled = command.holding, command.late_actions, command.trajectory is None
+        self.limited.update(command.limited)
+        if not command.holding and command.chunk_stamp_ns > self.last_chunk_ns and command.chunk_stamp_ns:
+            self.statistics.latency((now_ns - command.chunk_stamp_ns) * 1e-9)
+        self.last_chunk_ns = command.chunk_stamp_ns
+
+    def _publish_executed(self, interval: Executed) -> None:
+        message = msg.ExecutedAction(episode_id=self.episode.id, action=interval.action.tolist(), policy_version=interval.policy_version)
+        message.header.stamp = stamp(interval.stamp_ns)
+        message.header.frame_id = self.embodiment.base_frame
+        message.best_of_n, message.source = interval.best_of_n, int(interval.source)
+        self.executed_publisher.publish(message)
+
+    def _on_joints(self, message: JointState) -> None:
+        try:
+            reading = reading_from_message(message, self.embodiment)
+        except UserError as error:
+            self._refuse(str(error))
+            return
+        with self.lock:
+            self.commander.set_joints(reading)
+
+    def _on_chunk(self, message: msg.ActionChunk) -> None:
+        if message.episode_id != self.episode.id:
+            return  # of an episode that is over
+        try:
+            chunk = chunk_from_message(message, self.embodiment)
+        except UserError as error:
+            self._refuse(str(error))
+            return
+        with self.lock:
+            self.commander.set_chunk(chunk)
+
+    def _on_episode(self, episode: msg.EpisodeState) -> None:
+        with self.lock:
+            if episode.state == EPISODE.READY:
+                self.last_finger = None
+                self.commander.start()
+            elif episode.state == EPISODE.RUNNING:
+                if self.episode.state != EPISODE.READY or self.episode.id != episode.id:
+                    self.commander.start()  # this node joined late
+                self.executed.start(nanoseconds(episode.header.stamp))
+            else:
+                self.commander.stop("no episode is running")
+                self.executed.stop()
+            self.episode = episode
+
+    def _on_intervention(self, message: msg.Intervention) -> None:
+        stamp_ns = nanoseconds(message.header.stamp)
+        action = np.array(message.action, dtype=np.float64)
+        with self.lock:
+            if message.active:
+                self.commander.set_override(action, stamp_ns)
+            elif self.override_was_active:
+                self.commander.set_override(None, stamp_ns)
+            self.override_was_active = message.active
+
+    def _refuse(self, reason: str) -> None:
+        self.refused, self.reason = self.refused + 1, reason
+        self.get_logger().warning(reason, throttle_duration_sec=5.0)
+
+    def _publish_status(self) -> None:
+        with self.lock:
+            figures = self.statistics.take()
+        limited, self.limited = self.limited, Counter()
+        message = msg.CommandStatus(period=self.period_ns * 1e-9, late_actions=self.late_actions, holding=self.holding)
+        message.header.stamp = self.get_clock().now().to_msg()
+        for name, value in figures.items():
+            setattr(message, name, value)
+        message.limited, message.limited_count = list(limited), list(limited.values())
+        self.status.publish(message)
+
+
+def main() -> None:
+    """Entry point of the executable ``command_node``."""
+    run(CommandNode)

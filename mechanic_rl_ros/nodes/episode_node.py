@@ -1,0 +1,144 @@
+"""Episodes: waits until everything is there, resets the scene, lets the policy act, judges, and starts over."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.task import Future
+
+from mechanic_rl_ros import msg
+from mechanic_rl_ros.episode import EpisodeConfig, EpisodeMachine, Frame, Phase
+from mechanic_rl_ros.nodes import qos
+from mechanic_rl_ros.nodes.base import OK, WARN, Node, nanoseconds, run, stamp
+from mechanic_rl_ros.srv import ResetScene
+
+TICK_S = 0.02  # wall seconds
+SILENCE_S = 4.0  # wall seconds without diagnostics after which a node counts as gone
+RESET_PATIENCE_S = 10.0  # wall seconds that a reset may take
+
+
+class EpisodeNode(Node):
+    """Translates between topics and ``EpisodeMachine``."""
+
+    def __init__(self) -> None:
+        super().__init__("episode_node")
+        self.embodiment = self.embodiment_parameter()
+        self.task = self.parameter("task", "lift", "task name")
+        self.required = ["camera_node", "policy_node", "command_node", "recorder_node"]
+        if self.parameter("learn", True, "whether to wait for the learner before the first episode"):
+            self.required.append("learner_node")
+        config = EpisodeConfig(
+            episodes=self.parameter("episodes", 0, "episodes to practise, 0: until stopped", low=0, high=1_000_000),
+            seed_first=self.parameter("seed_first", 0, "scene seed of the first episode", low=0, high=2**31),
+            step_limit=self.parameter("step_limit", 60, "policy steps until a timeout", low=1, high=100_000),
+            period_ns=self.embodiment.period_ns,
+            ready_ns=round(1e9 * self.parameter("ready_time", 0.3, "s from reset to start", low=0.0, high=60.0)),
+            pause_ns=round(1e9 * self.parameter("pause_time", 0.2, "s between two episodes", low=0.0, high=3600.0)),
+        )
+        self.machine = EpisodeMachine(config)
+        self.id = ""
+        self.run_name = uuid.uuid4().hex[:8]
+        self.heard: dict[str, tuple[float, bytes, str]] = {}
+        self.pending: tuple[Future, float] | None = None
+
+    def setup(self) -> None:
+        self.publisher = self.create_publisher(msg.EpisodeState, "episode", qos.STATE)
+        self.rewards = self.create_publisher(msg.Reward, "reward", qos.COMMAND)
+        self.create_subscription(msg.TaskState, "task_state", self._on_task_state, qos.STATE)
+        self.create_subscription(msg.Label, "label", self._on_label, qos.COMMAND)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
+        self.reset_client = self.create_client(ResetScene, "reset_scene")
+
+    def begin(self) -> None:
+        self._publish()
+        self.create_timer(TICK_S, self._tick, clock=self.wall)
+
+    def health(self) -> tuple[bytes, str, dict[str, Any]]:
+        machine = self.machine
+        values = {"episode": machine.number, "phase": machine.phase.name}
+        waiting = machine.phase == Phase.WAITING and bool(machine.reason)
+        return (WARN, machine.reason, values) if waiting else (OK, f"episode {machine.number} is {machine.phase.name}", values)
+
+    def _tick(self) -> None:
+        now_ns = self.now_ns()
+        if now_ns == 0:
+            return  # simulated time has not begun
+        self._collect_reset(now_ns)
+        if self.machine.tick(now_ns, self._missing()):
+            self._publish()
+            if self.machine.phase == Phase.RESETTING:
+                self._reset()
+
+    def _missing(self) -> str:
+        """What is needed and not there; the learner may come and go once the first episode has begun."""
+        now = time.monotonic()
+        for name in self.required:
+            at, level, message = self.heard.get(name, (-1e9, DiagnosticStatus.ERROR, ""))
+            if name == "learner_node" and self.machine.number > 0:
+                continue
+            if now - at > SILENCE_S:
+                return f"{name} (nothing heard from it)"
+            if level == DiagnosticStatus.ERROR or message == "not active":
+                return f"{name} ({message})"
+        if self.machine.phase == Phase.WAITING and not self.reset_client.service_is_ready():
+            return "the service reset_scene"
+        return ""
+
+    def _reset(self) -> None:
+        self.id = f"{self.task}_{self.run_name}_{self.machine.number:05d}"
+        self.pending = (self.reset_client.call_async(ResetScene.Request(seed=self.machine.seed)), time.monotonic())
+
+    def _collect_reset(self, now_ns: int) -> None:
+        if self.pending is None:
+            return
+        future, asked = self.pending
+        if not future.done() and time.monotonic() - asked < RESET_PATIENCE_S:
+            return
+        self.pending = None
+        response = future.result() if future.done() else None
+        if response is None:
+            future.cancel()
+            changed = self.machine.reset_done(False, 0, now_ns, "the service reset_scene does not answer")
+        else:
+            changed = self.machine.reset_done(response.success, response.reset_count, max(now_ns, nanoseconds(response.stamp)), response.message)
+        if changed:
+            self._publish()
+
+    def _on_task_state(self, state: msg.TaskState) -> None:
+        frame_ns = nanoseconds(state.header.stamp)
+        before = self.machine.phase
+        judged = self.machine.frame(Frame(frame_ns, state.success, int(state.reset_count)))
+        if judged is not None:
+            reward = msg.Reward(episode_id=self.id, reward=judged[0], terminal=judged[1])
+            reward.header.stamp = state.header.stamp
+            self.rewards.publish(reward)
+        if self.machine.phase != before:
+            self._publish()
+
+    def _on_label(self, label: msg.Label) -> None:
+        if self.machine.label(label.success, self.now_ns()):
+            self._publish()
+
+    def _on_diagnostics(self, array: DiagnosticArray) -> None:
+        prefix = self.get_namespace().strip("/")
+        for status in array.status:
+            name = status.name.removeprefix(f"{prefix}/") if prefix else status.name
+            self.heard[name] = (time.monotonic(), status.level, status.message)
+
+    def _publish(self) -> None:
+        machine = self.machine
+        message = msg.EpisodeState(id=self.id, number=machine.number, state=int(machine.phase), task=self.task, seed=machine.seed)
+        message.header.stamp = stamp(machine.since_ns)
+        message.step_limit, message.return_value, message.reason = machine.config.step_limit, machine.return_value, machine.reason
+        message.outcome = machine.outcome.value if machine.outcome else ""
+        self.publisher.publish(message)
+        if machine.phase == Phase.WAITING and machine.reason:
+            self.get_logger().info(machine.reason, throttle_duration_sec=10.0)
+
+
+def main() -> None:
+    """Entry point of the executable ``episode_node``."""
+    run(EpisodeNode)

@@ -1,0 +1,138 @@
+"""Writes down what happens: metrics.jsonl, TensorBoard, and one line per episode."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rosgraph_msgs.msg import Clock
+
+from mechanic_rl_ros import msg
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.metrics import FILE, MetricsWriter, TensorBoardMirror
+from mechanic_rl_ros.nodes import qos
+from mechanic_rl_ros.nodes.base import ERROR, OK, Node, nanoseconds, run
+
+RECENT = 20  # episodes over which success is shown
+SPEED_S = 2.0  # wall seconds between two measurements of the real-time factor
+
+
+class MonitorNode(Node):
+    """Listens only."""
+
+    def __init__(self) -> None:
+        super().__init__("monitor_node")
+        self.embodiment = self.embodiment_parameter()
+        self.directory = Path(self.parameter("directory", "runs/latest", "run folder"))
+        task = self.parameter("task", "lift", "task name, written to the record")
+        checkpoint = self.parameter("checkpoint", "", "checkpoint that the run started from, written to the record")
+        seed = self.parameter("seed", 0, "seed of the run, written to the record", low=0, high=2**31)
+        try:
+            self.writer = MetricsWriter(self.directory / FILE)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.directory} ({error.strerror}): choose another run directory") from error
+        self.board = TensorBoardMirror(self.directory / "tensorboard")
+        self.fault_line = ""
+        self.recent: deque[bool] = deque(maxlen=RECENT)
+        self.swaps: deque[float] = deque(maxlen=500)
+        self.chunk: msg.ActionChunk | None = None
+        self.start_ns, self.last_id, self.last_swap = 0, "", -1.0
+        self.clock_ns, self.speed_from = 0, (time.monotonic(), 0)
+        self._write("run", task=task, seed=seed, checkpoint=checkpoint, started=time.time())
+
+    def setup(self) -> None:
+        self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.STATE)
+        self.create_subscription(msg.ActionChunk, "action_chunk", self._on_chunk, qos.COMMAND)
+        self.create_subscription(msg.LearnerStatus, "learner_status", self._on_learner, qos.STATE)
+        self.create_subscription(msg.PolicyStatus, "policy_status", self._on_policy, qos.STATE)
+        self.create_subscription(msg.CommandStatus, "command_status", self._on_command, qos.STATE)
+        self.create_subscription(Clock, "/clock", self._on_clock, qos.SENSOR)
+        self.create_timer(SPEED_S, self._write_speed, clock=self.wall)
+
+    def end(self) -> None:
+        self.writer.close()
+        self.board.close()
+
+    def health(self) -> tuple[bytes, str, dict[str, Any]]:
+        return (ERROR, self.fault_line, {}) if self.fault_line else (OK, f"writing to {self.directory}", {})
+
+    def _write(self, kind: str, **fields: Any) -> None:
+        """Writes a record; a full disk is reported, and writing goes on when there is room again."""
+        try:
+            record = self.writer.write(kind, **fields)
+            self.board.add(record)
+            self.fault_line = ""
+        except OSError as error:
+            self.fault_line = f"cannot write the record of the run ({error.strerror}): free space in {self.directory}"
+            self.get_logger().error(self.fault_line, throttle_duration_sec=30.0)
+
+    def _on_chunk(self, message: msg.ActionChunk) -> None:
+        self.chunk = message
+
+    def _on_episode(self, episode: msg.EpisodeState) -> None:
+        if episode.state == msg.EpisodeState.RUNNING:
+            self.start_ns = nanoseconds(episode.header.stamp)
+        if episode.state != msg.EpisodeState.ENDED or episode.id == self.last_id:
+            return
+        self.last_id = episode.id
+        if episode.outcome != "aborted":
+            self.recent.append(episode.outcome == "success")
+        end_ns = nanoseconds(episode.header.stamp)
+        chunk = self.chunk if self.chunk is not None and self.chunk.episode_id == episode.id else msg.ActionChunk()
+        success_20 = sum(self.recent) / len(self.recent) if self.recent else 0.0
+        self._write(
+            "episode",
+            number=episode.number,
+            outcome=episode.outcome,
+            steps=round((end_ns - self.start_ns) / self.embodiment.period_ns),
+            best_of_n=chunk.best_of_n,
+            policy_version=chunk.policy_version,
+            success_20=success_20,
+            stamp=end_ns * 1e-9,
+            **{"return": episode.return_value},
+        )
+        self.get_logger().info(f"episode {episode.number}: {episode.outcome}, {100 * success_20:.0f} % of the last {len(self.recent)}, version {chunk.policy_version}")
+
+    def _on_learner(self, s: msg.LearnerStatus) -> None:
+        fields = {name: getattr(s, name) for name in ("version", "updates", "episodes", "rows", "actor_scale", "critic_scale", "value_scale", "actor_loss", "critic_loss")}
+        self._write("learner", **fields, update_ms=1e3 * s.update_time, plain_success=s.plain_success, best_success=s.best_success, prefers_best_of_n=s.prefers_best_of_n)
+
+    def _on_policy(self, s: msg.PolicyStatus) -> None:
+        if s.swap_time >= 0 and s.swap_time != self.last_swap:
+            self.swaps.append(s.swap_time)
+            self.last_swap = s.swap_time
+        swap_ms = 1e3 * float(np.quantile(self.swaps, 0.99)) if self.swaps else 0.0
+        self._write("policy", version=s.version, inference_ms=1e3 * s.inference_time, swap_p99_ms=swap_ms, refused=s.refused)
+
+    def _on_command(self, s: msg.CommandStatus) -> None:
+        if s.period_p99 == 0.0:
+            return  # no beat in this window: the clock stands still
+        self._write(
+            "command",
+            period_ms=1e3 * s.period,
+            period_mean_error=s.period_mean_error,
+            period_deviation=s.period_deviation,
+            period_p99_ms=1e3 * s.period_p99,
+            latency_p50_ms=1e3 * s.latency_p50,
+            latency_p99_ms=1e3 * s.latency_p99,
+            late_actions=s.late_actions,
+            holding=s.holding,
+            limited=dict(zip(s.limited, s.limited_count, strict=False)),
+        )
+
+    def _on_clock(self, message: Clock) -> None:
+        self.clock_ns = nanoseconds(message.clock)
+
+    def _write_speed(self) -> None:
+        at, clock_ns = self.speed_from
+        self.speed_from = (time.monotonic(), self.clock_ns)
+        if clock_ns and self.clock_ns > clock_ns:
+            self._write("sim", real_time_factor=(self.clock_ns - clock_ns) * 1e-9 / (time.monotonic() - at))
+
+
+def main() -> None:
+    """Entry point of the executable ``monitor_node``."""
+    run(MonitorNode)

@@ -1,0 +1,176 @@
+"""Observation window in, action chunk out; weights are swapped between chunks and refused when anything is wrong."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mechanic_rl_ros import msg
+from mechanic_rl_ros.algorithms.gate import alternates
+from mechanic_rl_ros.data import ActionChunk, Observation
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.nodes import qos
+from mechanic_rl_ros.nodes.base import OK, WARN, Node, nanoseconds, run
+from mechanic_rl_ros.nodes.convert import chunk_to_message
+from mechanic_rl_ros.nodes.observations import ObservationSubscriber
+from mechanic_rl_ros.nodes.payloads import PayloadReceiver
+from mechanic_rl_ros.policy.acting import Actor
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.weights import unpack_weights
+from mechanic_rl_ros.transfer import Completed, Inbox
+
+MODES = ("alternate", "gate", "plain", "best")
+UNPACK_BUDGET = 64 * 1024 * 1024  # bytes of weights that are accepted at most
+
+
+@dataclass
+class _Pending:
+    """Checked weights that wait for the next chunk."""
+
+    completed: Completed
+    tensors: dict[str, torch.Tensor]
+    metadata: dict[str, Any]
+    announced: float
+
+
+class PolicyNode(Node):
+    """Acts while an episode runs."""
+
+    def __init__(self) -> None:
+        super().__init__("policy_node")
+        self.embodiment = self.embodiment_parameter()
+        path = self.parameter("checkpoint", "", "folder of the policy to start from")
+        seed = self.parameter("seed", 0, "seed of the sampling noise", low=0, high=2**31)
+        device = self.parameter("device", "auto", "cpu, cuda, or auto: cuda where there is one")
+        self.action_horizon = self.parameter("action_horizon", 4, "actions played until the next chunk is computed, T_a", low=1, high=64)
+        self.mode = self.parameter("mode", "alternate", "alternate (every second episode best-of-N: the learner compares), gate, plain or best")
+        if self.mode not in MODES:
+            raise UserError(f"parameter mode of policy_node is {self.mode!r}: use one of {', '.join(MODES)}")
+        torch.set_num_threads(1)  # more threads would take the cores from the control path
+        checkpoint = Checkpoint.load(path, self.embodiment)
+        self.actor = Actor(checkpoint, device=choose_device(device), seed=seed)
+        self.episode = msg.EpisodeState()
+        self.steps = 0
+        self.pending: _Pending | None = None
+        self.swap_time, self.reason = -1.0, ""
+        self.inference_times: deque[float] = deque(maxlen=50)
+
+    def setup(self) -> None:
+        self.chunks = self.create_publisher(msg.ActionChunk, "action_chunk", qos.COMMAND)
+        self.status = self.create_publisher(msg.PolicyStatus, "policy_status", qos.STATE)
+        self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.STATE)
+        self.observations = ObservationSubscriber(self, self._on_observation)
+        inbox = Inbox(limit_bytes=UNPACK_BUDGET, signature=self.actor.signature)
+        self.receiver = PayloadReceiver(self, "weights", qos.STATE, inbox, self._on_weights)
+        self.create_timer(1.0, self._publish_status, clock=self.wall)
+        self._warm_up()
+
+    def health(self) -> tuple[bytes, str, dict[str, Any]]:
+        values = {"version": self.actor.version, "refused": self.receiver.inbox.refused, "inference_ms": f"{1e3 * self._inference_time():.1f}"}
+        reason = self.reason or self.receiver.inbox.last_reason
+        return (WARN, reason, values) if reason else (OK, f"acting with version {self.actor.version}", values)
+
+    def _warm_up(self) -> None:
+        """The first inferences are slow: better now than in the first episode."""
+        import numpy as np
+
+        images = {key: np.zeros((spec.height, spec.width, 3), np.uint8) for key, spec in self.embodiment.cameras.items()}
+        for _ in range(3):
+            self.actor.observe(Observation(0, images, np.zeros(len(self.embodiment.state), np.float32)))
+            self.actor.act(True)
+        self.actor.reset()
+
+    def _on_episode(self, episode: msg.EpisodeState) -> None:
+        if episode.state == msg.EpisodeState.RUNNING and episode.id != self.episode.id:
+            self.actor.reset()
+            self.observations.assembler.clear()
+            self.steps = 0
+        self.episode = episode if episode.state == msg.EpisodeState.RUNNING else msg.EpisodeState(state=episode.state)
+        if self.episode.state != msg.EpisodeState.RUNNING:
+            self._swap()
+
+    def _on_observation(self, observation: Observation) -> None:
+        if not self.active or self.episode.state != msg.EpisodeState.RUNNING or observation.stamp_ns < nanoseconds(self.episode.header.stamp):
+            return
+        started = time.perf_counter()
+        self.actor.observe(observation)
+        if self.steps % self.action_horizon == 0:
+            self._swap()
+            self._act(observation, started)
+        self.steps += 1
+
+    def _act(self, observation: Observation, started: float) -> None:
+        best_of_n = self._best_of_n()
+        actions = self.actor.act(best_of_n)
+        elapsed = time.perf_counter() - started
+        self.inference_times.append(elapsed)
+        chunk = ActionChunk(observation.stamp_ns, self.embodiment.period_ns, actions, self.actor.version, best_of_n, self.episode.id)
+        self.chunks.publish(chunk_to_message(chunk, self.embodiment.base_frame, elapsed))
+
+    def _best_of_n(self) -> bool:
+        chosen = {"alternate": alternates(self.episode.number), "gate": self.actor.prefers_best_of_n, "plain": False, "best": True}[self.mode]
+        return chosen and self.actor.has_critic
+
+    def _on_weights(self, completed: Completed, announced: float) -> None:
+        """Checks new weights at once, between two chunks, so that the swap itself is a copy."""
+        try:
+            version, tensors, metadata = unpack_weights(completed.payload, self.actor.signature)
+            if version != completed.manifest.version:
+                raise UserError(f"weights say version {version}, their manifest {completed.manifest.version}")
+        except UserError as error:
+            self._refuse(completed, error)
+            return
+        self.pending = _Pending(completed, tensors, metadata, announced)
+        if self.episode.state != msg.EpisodeState.RUNNING:
+            self._swap()
+
+    def _swap(self) -> None:
+        """Lets the newest checked weights act. If they do not fit, that is said once, and the old ones stay."""
+        if self.pending is None:
+            return
+        new, self.pending = self.pending, None
+        try:
+            self.actor.load(new.tensors, new.completed.manifest.version, new.metadata)
+        except UserError as error:
+            self._refuse(new.completed, error)
+            return
+        self.swap_time, self.reason = time.time() - new.announced, ""
+        self._publish_status()
+
+    def _refuse(self, completed: Completed, error: UserError) -> None:
+        self.receiver.inbox.reject(completed.manifest, str(error))
+        self.reason = str(error)
+        self.get_logger().error(str(error))
+
+    def _inference_time(self) -> float:
+        return sum(self.inference_times) / len(self.inference_times) if self.inference_times else 0.0
+
+    def _publish_status(self) -> None:
+        status = msg.PolicyStatus(version=self.actor.version, inference_time=self._inference_time(), swap_time=self.swap_time)
+        status.header.stamp = self.get_clock().now().to_msg()
+        status.refused, status.reason = self.receiver.inbox.refused, self.reason or self.receiver.inbox.last_reason
+        self.status.publish(status)
+
+
+def choose_device(name: str) -> str:
+    """``auto`` becomes cuda where there is one.
+
+    Raises:
+        UserError: cuda is asked for and there is none.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {name} is not available: use cpu, or install a CUDA build of torch")
+    return name
+
+
+def main() -> None:
+    """Entry point of the executable ``policy_node``."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    run(PolicyNode)

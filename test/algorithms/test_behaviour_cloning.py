@@ -1,0 +1,59 @@
+"""Cloning: from demonstrations to a policy that solves a toy task, reproducibly."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, _shifted, clone
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.acting import Actor
+from mechanic_rl_ros.rollout import run_episode
+
+QUICK = BehaviourCloningConfig(encoder_updates=60, denoiser_updates=250, encoder_batch=16, noise_samples=2, denoiser_batch=64, shift=0)
+TINY = BehaviourCloningConfig(encoder_updates=2, denoiser_updates=2, encoder_batch=4, noise_samples=2, denoiser_batch=8, shift=1)
+
+
+def test_a_cloned_policy_solves_the_toy_task_where_a_random_one_does_not(world, practise):
+    demonstrations = [practise(seed) for seed in range(24)]
+    actor = Actor(clone(demonstrations, QUICK))
+    solved = sum(run_episode(world, actor, seed).success for seed in range(1000, 1020))
+    random = Actor(clone(demonstrations, TINY))
+    assert solved >= 15
+    assert solved > 5 + sum(run_episode(world, random, seed).success for seed in range(1000, 1020))
+
+
+def test_cloning_is_reproducible_and_reports_every_update(practise):
+    demonstrations, reports = [practise(seed) for seed in range(3)], []
+    first = clone(demonstrations, TINY, seed=5, progress=lambda *values: reports.append(values))
+    second = clone(demonstrations, TINY, seed=5)
+    assert all(torch.equal(first.policy[name], second.policy[name]) for name in first.policy)
+    assert [report[:2] for report in reports] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_demonstrations_travel_in_the_checkpoint(practise, tmp_path):
+    demonstrations = [practise(seed) for seed in range(3)]
+    made = clone(demonstrations, TINY)
+    assert made.demonstrations["lengths"].tolist() == [episode.steps + 1 for episode in demonstrations]
+    torch.testing.assert_close(made.demonstrations["actions"][0].float(), torch.from_numpy(demonstrations[0].actions[0]), atol=1e-3, rtol=1e-3)
+    made.save(tmp_path)
+
+
+def test_only_solved_demonstrations_of_one_task_are_used(practise):
+    failed = practise(1, expert=False)
+    assert not failed.success
+    assert clone([practise(0), failed], TINY).metadata["demonstrations"] == 1
+    with pytest.raises(UserError, match="no solved demonstration"):
+        clone([failed], TINY)
+    with pytest.raises(UserError, match="of one task"):
+        clone([practise(0), dataclasses.replace(practise(1), task="other")], TINY)
+
+
+def test_images_are_shifted_by_at_most_so_many_pixels_and_both_frames_alike():
+    image = torch.zeros(1, 3, 48, 48, dtype=torch.uint8)
+    image[0, :, 20, 30] = 255
+    views = _shifted(image.repeat(40, 1, 1, 1), 2, torch.Generator().manual_seed(0))
+    peaks = np.array([divmod(int(view[0].argmax()), 48) for view in views])
+    assert np.abs(peaks - [20, 30]).max() == 2
+    assert np.array_equal(peaks[:20], peaks[20:])

@@ -1,0 +1,55 @@
+"""The gate: best-of-N is off until it helps, and goes off again when it hurts."""
+
+import numpy as np
+
+from mechanic_rl_ros.algorithms.gate import Gate, alternates
+
+
+def feed(gate: Gate, plain: float, best: float, episodes: int, seed: int = 0) -> None:
+    rng = np.random.default_rng(seed)
+    for number in range(episodes):
+        chosen = alternates(number)
+        gate.add(bool(rng.random() < (best if chosen else plain)), chosen)
+
+
+def test_it_starts_off_and_one_arm_alone_decides_nothing():
+    gate = Gate()
+    for _ in range(30):
+        gate.add(True, True)
+    assert not gate.prefers_best_of_n
+    assert gate.probability() == 0.5
+
+
+def test_it_switches_on_when_best_of_n_helps():
+    gate = Gate()
+    feed(gate, 0.4, 0.8, 80)
+    assert gate.prefers_best_of_n
+
+
+def test_it_stays_off_while_best_of_n_hurts_and_goes_off_again():
+    gate = Gate()
+    feed(gate, 0.5, 0.1, 60)
+    assert not gate.prefers_best_of_n
+    feed(gate, 0.4, 0.9, 200)
+    assert gate.prefers_best_of_n
+    feed(gate, 0.8, 0.2, 120)
+    assert not gate.prefers_best_of_n
+
+
+def test_the_past_is_forgotten():
+    gate = Gate(memory=20)
+    feed(gate, 0.0, 0.0, 200)
+    feed(gate, 1.0, 1.0, 200)
+    assert gate.success(False) > 0.98
+    assert gate.success(True) > 0.98
+
+
+def test_half_of_the_episodes_act_plainly():
+    assert [alternates(number) for number in range(4)] == [False, True, False, True]
+
+
+def test_it_is_restored_as_it_was():
+    gate, again = Gate(), Gate()
+    feed(gate, 0.4, 0.8, 80)
+    again.restore(gate.state())
+    assert again.state() == gate.state()

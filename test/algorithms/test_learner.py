@@ -1,0 +1,195 @@
+"""The learner: when it updates, what it learns from, what it publishes, and that it goes on bit by bit."""
+
+import copy
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.acting import Actor, acting_tensors
+from mechanic_rl_ros.policy.checkpoint import Checkpoint, unpack_weights
+
+QUICK = FilteredIqlConfig(warmup_episodes=3, critic_updates=4, updates_per_episode=2, batch_size=16, replay_frames=400)
+
+
+@pytest.fixture
+def learner(checkpoint, practise) -> Learner:
+    learner = Learner.create(QUICK, checkpoint, seed=1)
+    for seed in range(3):
+        learner.add_episode(practise(seed, expert=seed % 2 == 0, best_of_n=seed == 1))
+    return learner
+
+
+def update(learner: Learner, count: int) -> None:
+    for _ in range(count):
+        learner.update()
+
+
+def test_updates_are_paid_for_by_episodes(checkpoint, practise):
+    learner, due = Learner.create(QUICK, checkpoint), []
+    for seed in range(5):
+        learner.add_episode(practise(seed))
+        due.append(learner.updates_due())
+    assert due == [0, 0, 4, 6, 8]
+    update(learner, 3)
+    assert learner.updates_due() == 5
+    assert learner.version == 3
+
+
+def test_an_episode_counts_once(learner, practise):
+    rows = len(learner.practice)
+    assert learner.add_episode(practise(0)) is False
+    assert len(learner.practice) == rows
+    assert learner.status()["episodes"] == 3
+
+
+def test_an_episode_of_another_robot_is_refused(learner, practise):
+    episode = practise(77)
+    episode.embodiment = dataclasses.replace(episode.embodiment, policy_rate=5.0)
+    with pytest.raises(UserError, match="policy_rate"):
+        learner.add_episode(episode)
+
+
+def test_the_actor_waits_for_the_critics_and_the_encoder_never_changes(learner):
+    def snapshot(module):
+        return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+    def same(before, module):
+        return all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+    actor, critic, encoder, target = (snapshot(module) for module in (learner.policy.denoiser, learner.q, learner.policy.encoders, learner.target_q))
+    update(learner, QUICK.critic_updates)
+    assert same(actor, learner.policy.denoiser)
+    assert not same(critic, learner.q)
+    assert not same(target, learner.target_q)
+    update(learner, 1)
+    assert not same(actor, learner.policy.denoiser)
+    assert same(encoder, learner.policy.encoders)
+
+
+def test_only_solved_episodes_and_demonstrations_teach_the_actor(checkpoint, practise, monkeypatch):
+    learner = Learner.create(dataclasses.replace(QUICK, critic_updates=0), checkpoint)
+    for seed in range(3):
+        episode = practise(seed, expert=False)
+        assert not episode.success
+        learner.add_episode(episode)
+    weights = []
+    genuine = learner.policy.denoising_loss
+
+    def watched(*arguments):
+        losses = genuine(*arguments)
+        losses.register_hook(weights.append)
+        return losses
+
+    monkeypatch.setattr(learner.policy, "denoising_loss", watched)
+    learner.update()
+    practised, shown = weights[0][:12], weights[0][12:]
+    assert float(practised.abs().sum()) == 0.0
+    assert bool((shown == shown[0]).all())
+    assert float(shown.sum()) == pytest.approx(1.0)
+
+
+def test_critics_learn_the_discounted_distance_to_success(checkpoint, practise):
+    learner = Learner.create(dataclasses.replace(QUICK, critic_updates=1000, batch_size=64, demonstration_share=0.0, polyak=0.05), checkpoint)
+    for seed in range(20):
+        learner.add_episode(practise(seed, expert=seed % 4 != 0))
+    update(learner, 250)
+    rows = learner.practice.rows(learner.practice._rows)
+    value = learner.value(learner.policy.observe(rows.frames)).detach()
+    solved_now = (rows.returns > 0) & (rows.solved > 0)
+    assert float(value[solved_now].mean()) > 0.6
+    assert float(value[solved_now].mean()) > float(value[rows.solved == 0].mean()) + 0.3
+
+
+def test_published_weights_act(learner, checkpoint):
+    update(learner, 6)
+    actor = Actor(checkpoint)
+    version, tensors, metadata = unpack_weights(learner.weights(), actor.signature)
+    actor.load(tensors, version, metadata)
+    assert version == learner.version == actor.version == 6
+    assert actor.has_critic
+    expected = learner.actor_tuner.averages()[0]
+    assert torch.equal(tensors["denoiser.observe.weight"], expected)
+    assert not torch.equal(expected, learner.policy.denoiser.observe.weight)
+
+
+def test_the_checkpoint_of_a_learner_acts_like_its_weights(learner, tmp_path):
+    update(learner, 6)
+    learner.to_checkpoint().save(tmp_path)
+    again = Checkpoint.load(tmp_path)
+    actor = Actor(again)
+    _, tensors, _ = unpack_weights(learner.weights(), actor.signature)
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in acting_tensors(actor.policy, actor.critic).items())
+    assert again.version == 6
+    assert again.metadata["practised_episodes"] == 3
+
+
+def test_a_restored_learner_continues_bit_by_bit(learner, checkpoint, practise, tmp_path):
+    update(learner, 6)
+    learner.save(tmp_path / "state")
+    resumed = Learner.create(QUICK, checkpoint, seed=99)
+    resumed.restore(tmp_path / "state")
+    for each in (learner, resumed):
+        each.add_episode(practise(50))
+        update(each, 5)
+    assert learner.weights() == resumed.weights()
+    mine, theirs = learner.status(), resumed.status()
+    assert {**mine, "update_ms": 0} == {**theirs, "update_ms": 0}
+
+
+def test_a_damaged_save_is_refused(learner, checkpoint, tmp_path):
+    learner.save(tmp_path / "state")
+    path = tmp_path / "state" / "learner.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="damaged"):
+        Learner.create(QUICK, checkpoint).restore(tmp_path / "state")
+    with pytest.raises(UserError, match="cannot read"):
+        Learner.create(QUICK, checkpoint).restore(tmp_path / "nowhere")
+
+
+def test_a_save_of_another_base_is_refused(learner, checkpoint, tmp_path):
+    learner.save(tmp_path / "state")
+    other = copy.deepcopy(checkpoint)
+    other.policy["frame_mean"] += 1.0
+    with pytest.raises(UserError, match="another base checkpoint"):
+        Learner.create(QUICK, other).restore(tmp_path / "state")
+
+
+def test_status_is_plain_data(learner):
+    assert json.loads(json.dumps(learner.status()))["rows"] == len(learner.practice)
+    assert learner.status()["actor_scale"] == 1.0
+
+
+def test_a_checkpoint_without_demonstrations_is_refused(checkpoint):
+    checkpoint.demonstrations = None
+    with pytest.raises(UserError, match="demonstrations"):
+        Learner.create(QUICK, checkpoint)
+
+
+def test_a_device_that_is_not_there_is_said(checkpoint):
+    with pytest.raises(UserError, match="not available"):
+        Learner.create(QUICK, checkpoint, device="cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("filtered_iql: {learning_rate: 1}", "unknown field"), ("filtered_iql: {gamma: 2}", "between"), ("filtered_iql: {batch_size: many}", "type int"), ("[", "YAML"), ("3", "section")],
+)
+def test_a_wrong_configuration_is_one_line(tmp_path, text, reason):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError, match=reason) as caught:
+        FilteredIqlConfig.from_yaml(tmp_path / "c.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_shipped_configuration_is_valid_and_has_no_learning_rate():
+    from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig
+    from mechanic_rl_ros.collection import CollectionConfig
+
+    for kind in (FilteredIqlConfig, BehaviourCloningConfig, CollectionConfig):
+        assert not any("rate" in name.split("_") or name == "lr" for name in kind.from_yaml().__dict__)

@@ -1,0 +1,108 @@
+"""The commands do what their help says."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from mechanic_rl_ros.replay.store import EpisodeStore
+
+
+@pytest.mark.parametrize("command", ["collect", "pretrain", "finetune", "evaluate", "report", "doctor"])
+def test_help_says_what_a_command_does_and_shows_examples(run, command):
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert f"    mechanic-rl {command}" in done.stdout
+    assert "Examples:" in done.stdout
+
+
+def test_help_of_everything_names_every_command(run):
+    done = run("-h")
+    assert done.returncode == 0
+    for command in ("collect", "pretrain", "finetune", "evaluate", "report", "doctor"):
+        assert f"mechanic-rl {command}" in done.stdout
+
+
+def test_demonstrations_become_a_policy_that_can_be_evaluated(run, demonstrations, checkpoint):
+    assert len(EpisodeStore(demonstrations)) == 2
+    assert sorted(os.listdir(checkpoint)) == ["checkpoint.json", "demonstrations.safetensors", "weights.safetensors"]
+    done = run("evaluate", checkpoint, "--episodes", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["task"], result["episodes"], result["seed_first"]) == ("lift", 2, 1_000_000)
+    assert 0 <= result["low"] <= result["success"] <= result["high"] <= 1
+
+
+def test_collecting_stopped_by_ctrl_c_keeps_what_it_has_and_goes_on_later_with_fresh_scenes(start, run, quick_config, tmp_path):
+    process = start("collect", "--output", "data", "--episodes", 500, "--config", quick_config)
+    store = EpisodeStore(tmp_path / "data")
+    _until(lambda: len(store) >= 2, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    kept = [episode.seed for episode in store.load()]
+    assert len(kept) >= 2
+    assert store.corrupt == {}
+    done = run("collect", "--output", "data", "--episodes", len(kept) + 1, "--config", quick_config)
+    assert done.returncode == 0, done.stderr
+    assert [episode.seed for episode in store.load()] == sorted({*kept, max(episode.seed for episode in store.load())})
+
+
+def test_a_closed_pipe_ends_a_command_quietly(start, run_folder):
+    process = start("report", run_folder)
+    process.stdout.close()
+    assert process.wait(60) in (0, 1)
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_report_takes_the_newest_run_when_none_is_named(run, run_folder):
+    done = run("report")
+    assert done.returncode == 0, done.stderr
+    assert (run_folder / "report.png").stat().st_size > 10_000
+    assert str(run_folder.name) in done.stdout
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    from mechanic_rl_ros.metrics import MetricsWriter
+
+    with MetricsWriter(tmp_path / "runs" / "one" / "metrics.jsonl") as writer:
+        writer.write("sim", real_time_factor=2.0)
+    return tmp_path / "runs" / "one"
+
+
+def test_doctor_tells_what_is_there_and_what_is_missing(run):
+    done = run("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert checks["numpy"]["state"] == "ok"
+    assert {"rclpy", "middleware", "interfaces", "ROS 2", "launch_ros", "cv_bridge", "OpenGL", "CUDA", "cores", "ROS_DOMAIN_ID", "run folder"} <= checks.keys()
+    assert all(check["remedy"] for check in checks.values() if check["state"] == "missing")
+    assert done.returncode == int(any(check["state"] == "missing" for check in checks.values()))
+
+
+def test_doctor_finds_a_missing_package_a_missing_rclpy_and_a_folder_that_cannot_be_written(run, environment, tmp_path):
+    """A Python that finds neither the packages of the environment nor ROS: the same interpreter, with what it imports hidden."""
+    hidden = tmp_path / "hidden"
+    for name in ("rclpy", "torch"):
+        (hidden / name).mkdir(parents=True)
+        (hidden / name / "__init__.py").write_text(f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')\n")
+    hiding = {"PYTHONPATH": f"{hidden}{os.pathsep}{environment['PYTHONPATH']}", "ROS_DOMAIN_ID": "many"}
+    done = run("doctor", "--json", "--run-directory", "/proc/runs", env={**environment, **hiding})
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert done.returncode == 1
+    for name in ("rclpy", "middleware", "interfaces", "run folder", "ROS_DOMAIN_ID"):
+        assert checks[name]["state"] == "missing", checks[name]
+    assert "No module named 'rclpy'" in checks["interfaces"]["found"]
+
+
+def _until(condition, process):
+    """Waits for files to appear, as long as the process lives."""
+    while not condition():
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        pytest.fail(f"ended early: {process.communicate()}")

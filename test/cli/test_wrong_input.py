@@ -1,0 +1,153 @@
+"""Whatever is wrong: one clear line that says what and what to do, an exit status that is not 0, no traceback, nothing lost."""
+
+import json
+import resource
+import shutil
+import socket
+
+import pytest
+
+from mechanic_rl_ros.ros_domain import discovery_port
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["colect"], ["colect", "--help"]),
+        (["collect"], ["--output", "collect --help"]),
+        (["report", "--wrong"], ["--wrong", "report --help"]),
+        (["evaluate", "checkpoint", "--episodes", "0"], ["--episodes", "greater"]),
+        (["evaluate", "checkpoint", "--episodes", "many"], ["--episodes", "integer"]),
+        (["finetune", "--real-time-factor", "-1"], ["--real-time-factor", "greater"]),
+        (["finetune", "--domain", "300"], ["--domain", "less"]),
+    ],
+)
+def test_wrong_usage(refused, arguments, words):
+    line = refused(*arguments, status=2)
+    assert all(word in line for word in words), line
+
+
+def test_a_missing_checkpoint(refused):
+    line = refused("evaluate", "nowhere")
+    assert "nowhere" in line
+    assert "mechanic-rl pretrain" in line
+
+
+def test_an_unreadable_checkpoint(refused, checkpoint, tmp_path):
+    damaged = shutil.copytree(checkpoint, tmp_path / "damaged")
+    data = bytearray((damaged / "weights.safetensors").read_bytes())
+    data[len(data) // 2] ^= 1
+    (damaged / "weights.safetensors").write_bytes(data)
+    assert "damaged" in refused("evaluate", damaged)
+
+
+def test_a_checkpoint_of_another_architecture(refused, checkpoint, tmp_path):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    manifest = json.loads((other / "checkpoint.json").read_text())
+    manifest["config"]["width"] = 96
+    (other / "checkpoint.json").write_text(json.dumps(manifest))
+    assert "other" in refused("evaluate", other)
+
+
+def test_a_checkpoint_of_another_robot(refused, checkpoint, tmp_path):
+    from mechanic_rl_ros.paths import config_directory
+
+    text = (config_directory() / "embodiment" / "fr3.yaml").read_text()
+    (tmp_path / "fast.yaml").write_text(text.replace("policy_rate: 10.0", "policy_rate: 20.0"))
+    line = refused("evaluate", checkpoint, "--embodiment", tmp_path / "fast.yaml")
+    assert "policy_rate" in line
+
+
+@pytest.mark.parametrize("command", [["collect", "--output", "data"], ["finetune"]])
+def test_an_unknown_task(refused, command):
+    line = refused(*command, "--task", "juggle")
+    assert "juggle" in line
+    assert "lift" in line
+
+
+def test_a_damaged_demonstration_is_left_out_and_said_and_only_damaged_ones_are_refused(run, demonstrations, quick_config, tmp_path):
+    folder = shutil.copytree(demonstrations, tmp_path / "data")
+    first, second = sorted(folder.iterdir())
+    first.write_bytes(first.read_bytes()[:-50])
+    done = run("pretrain", "--demonstrations", folder, "--output", "policy", "--config", quick_config)
+    assert done.returncode == 0, done.stderr
+    assert first.name in done.stderr
+    assert "damaged" in done.stderr
+    second.write_bytes(b"no bag")
+    done = run("pretrain", "--demonstrations", folder, "--output", "policy2", "--config", quick_config)
+    assert done.returncode == 1
+    assert "no solved demonstration" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "policy2").exists()
+
+
+def test_a_parameter_out_of_range(refused, tmp_path):
+    (tmp_path / "wrong.yaml").write_text("collection: {noise: 7.0}\n")
+    line = refused("collect", "--output", "data", "--config", "wrong.yaml")
+    assert "noise" in line
+    assert "between" in line
+
+
+def test_a_folder_that_cannot_be_written(refused, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    line = refused("collect", "--output", "file/data", "--config", _config(tmp_path))
+    assert "file" in line
+    assert "choose another folder" in line
+
+
+def test_a_full_disk_loses_nothing_that_was_complete(run, refused, tmp_path):
+    """The size limit of files stands in for the end of the disk: root may fill a real one, a limit stops everybody."""
+    config = _config(tmp_path)
+    assert run("collect", "--output", "data", "--episodes", 1, "--config", config).returncode == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
+    limit = 20_000
+    line = refused(
+        "collect", "--output", "data", "--episodes", 2, "--config", config, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    )
+    assert "free some space" in line
+    assert {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()} == before
+
+
+def test_a_report_that_does_not_fit_the_disk(refused, tmp_path):
+    from mechanic_rl_ros.metrics import MetricsWriter
+
+    with MetricsWriter(tmp_path / "metrics.jsonl") as writer:
+        writer.write("sim", real_time_factor=1.0)
+    line = refused("report", tmp_path, "--output", "/dev/full")
+    assert "No space left" in line
+    assert "/dev/full" in line
+
+
+def test_a_folder_without_a_run(refused):
+    assert "mechanic-rl finetune" in refused("report")
+
+
+def test_a_busy_ros_domain(refused, checkpoint, tmp_path):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as participant:
+        participant.bind(("0.0.0.0", discovery_port(77)))
+        line = refused("finetune", "--domain", 77, "--checkpoint", checkpoint)
+    assert "77 is in use" in line
+    assert "--domain" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_folder_of_another_run_is_not_touched(refused, checkpoint, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    assert "not empty" in refused("finetune", "--run-directory", "mine", "--checkpoint", checkpoint)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_a_traceback_is_shown_with_debug_and_only_then(run, refused):
+    assert "Traceback" not in refused("report", "nowhere")
+    for arguments in (["--debug", "report", "nowhere"], ["report", "nowhere", "--debug"]):
+        done = run(*arguments)
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("mechanic-rl: ")
+
+
+def _config(folder):
+    path = folder / "quick.yaml"
+    path.write_text("collection: {}\n")
+    return path

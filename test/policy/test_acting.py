@@ -1,0 +1,152 @@
+"""Acting: frames encoded once, reproducible noise, best-of-N, weights swapped only when everything is right."""
+
+import numpy as np
+import pytest
+import torch
+
+from mechanic_rl_ros.policy.acting import Actor, acting_tensors
+from mechanic_rl_ros.policy.checkpoint import pack_weights, unpack_weights
+from mechanic_rl_ros.policy.weights import WeightsError
+
+
+def message(actor: Actor, version: int = 9, **changes) -> bytes:
+    metadata = {"signature": actor.signature, "encoder": actor.fingerprint, "prefers_best_of_n": True, **changes.pop("metadata", {})}
+    tensors = {name: tensor.clone() for name, tensor in acting_tensors(actor.policy, actor.critic).items()}
+    tensors.update(changes)
+    return pack_weights(version, tensors, metadata)
+
+
+def test_a_chunk_has_the_shape_and_range_of_actions(checkpoint, observe):
+    actor = Actor(checkpoint)
+    for best_of_n in (False, True):
+        actor.observe(observe(0))
+        chunk = actor.act(best_of_n)
+        assert chunk.shape == (8, 4)
+        assert chunk.dtype == np.float32
+        assert np.abs(chunk).max() <= 1.0
+
+
+def test_the_same_seed_gives_the_same_chunk_and_another_one_does_not(checkpoint, observe):
+    actor = Actor(checkpoint)
+
+    def act(seed: int) -> np.ndarray:
+        actor.reset(seed)
+        actor.observe(observe(0))
+        actor.observe(observe(1))
+        return actor.act(best_of_n=True)
+
+    assert np.array_equal(act(3), act(3))
+    assert not np.array_equal(act(3), act(4))
+
+
+def test_every_frame_is_encoded_at_most_once_and_only_the_window_counts(checkpoint, observe, monkeypatch):
+    actor, encoded = Actor(checkpoint), []
+    genuine = actor.policy.encode
+    monkeypatch.setattr(actor.policy, "encode", lambda images: encoded.append(len(images["front"])) or genuine(images))
+    actor.observe(observe(0))
+    actor.act()
+    actor.observe(observe(1))
+    actor.act()
+    for step in range(2, 6):
+        actor.observe(observe(step))
+    actor.act()
+    actor.act()
+    assert encoded == [1, 1, 2]
+
+
+def test_frames_are_joined_oldest_first(checkpoint, observe, monkeypatch):
+    actor, windows = Actor(checkpoint), []
+    genuine = actor.policy.observe
+    monkeypatch.setattr(actor.policy, "observe", lambda frames: windows.append(frames.clone()) or genuine(frames))
+    states = []
+    for step in range(3):
+        actor.observe(observe(step))
+        states.append(torch.from_numpy(observe(step).state))
+        actor.act()
+    assert torch.equal(windows[0][0, :, -4:], torch.stack([states[0], states[0]]))
+    assert torch.equal(windows[2][0, :, -4:], torch.stack([states[1], states[2]]))
+
+
+def test_best_of_n_plays_the_chunk_that_both_critics_like(checkpoint, observe, monkeypatch):
+    actor = Actor(checkpoint)
+    actor.observe(observe(0))
+    seen = []
+    monkeypatch.setattr(actor.critic, "forward", lambda observation, chunks: seen.append(chunks) or torch.tensor([[0.0, 5, 1, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 0]]))
+    chosen = actor.act(best_of_n=True)
+    assert np.array_equal(chosen, seen[0][2].numpy())
+
+
+def test_without_critics_it_acts_plainly(checkpoint, observe):
+    checkpoint.critics = None
+    actor = Actor(checkpoint)
+    assert not actor.prefers_best_of_n
+
+    def act(best_of_n: bool) -> np.ndarray:
+        actor.reset(0)
+        actor.observe(observe(0))
+        return actor.act(best_of_n)
+
+    assert np.array_equal(act(True), act(False))
+
+
+def test_good_weights_are_swapped_in(checkpoint, observe):
+    checkpoint.critics = None
+    actor = Actor(checkpoint)
+    bias = torch.full_like(actor.policy.denoiser.leave.bias, 0.5)
+    version, tensors, metadata = unpack_weights(message(actor, **{"denoiser.leave.bias": bias}), actor.signature)
+    actor.load(tensors, version, metadata)
+    assert (actor.version, actor.prefers_best_of_n, actor.has_critic) == (9, True, True)
+    assert torch.equal(actor.policy.denoiser.leave.bias, bias)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"denoiser.leave.bias": torch.full((32,), float("nan"))}, "not finite"),
+        ({"denoiser.leave.bias": torch.full((32,), float("inf"))}, "not finite"),
+        ({"denoiser.leave.bias": torch.full((32,), 1e9)}, "absurdly large"),
+        ({"denoiser.leave.bias": torch.zeros(31)}, "shape"),
+        ({"denoiser.leave.bias": torch.zeros(32, dtype=torch.int64)}, "not floats"),
+        ({"extra": torch.zeros(1)}, "unknown"),
+        ({"metadata": {"signature": "0" * 16}}, "architecture"),
+        ({"metadata": {"encoder": "0" * 16}}, "another encoder"),
+    ],
+)
+def test_bad_weights_are_refused_and_the_old_ones_stay(checkpoint, changes, reason):
+    actor = Actor(checkpoint)
+    before = {name: tensor.clone() for name, tensor in acting_tensors(actor.policy, actor.critic).items()}
+    with pytest.raises(WeightsError, match=reason):
+        version, tensors, metadata = unpack_weights(message(actor, **changes), actor.signature)
+        actor.load(tensors, version, metadata)
+    assert actor.version == 7
+    assert all(torch.equal(before[name], tensor) for name, tensor in acting_tensors(actor.policy, actor.critic).items())
+
+
+def test_missing_tensors_are_refused(checkpoint):
+    actor = Actor(checkpoint)
+    tensors = dict(acting_tensors(actor.policy, actor.critic))
+    tensors.pop("denoiser.leave.bias")
+    with pytest.raises(WeightsError, match="missing"):
+        actor.load(tensors, 9)
+
+
+@pytest.mark.parametrize("cut", [0, 7, 8, 100, -1])
+def test_a_truncated_message_is_refused(checkpoint, cut):
+    actor = Actor(checkpoint)
+    with pytest.raises(WeightsError):
+        unpack_weights(message(actor)[:cut], actor.signature)
+
+
+def test_a_foreign_message_is_refused(checkpoint):
+    from safetensors.torch import save
+
+    actor = Actor(checkpoint)
+    for data in (b"\x80\x04K\x01.", b"\xff" * 64, save({"a": torch.zeros(1)}), save({"a": torch.zeros(1)}, metadata={"mechanic_rl_ros": "[]"})):
+        with pytest.raises(WeightsError):
+            unpack_weights(data, actor.signature)
+
+
+def test_a_negative_version_is_refused(checkpoint):
+    actor = Actor(checkpoint)
+    with pytest.raises(WeightsError, match="version"):
+        unpack_weights(message(actor, version=-1), actor.signature)

@@ -1,0 +1,149 @@
+"""Checkpoints: complete, atomic, and refused with one clear line when anything is wrong."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+import torch
+
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy import folder as folder_module
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.config import PolicyConfig, signature
+
+
+def test_a_checkpoint_is_read_back_as_it_was_written(checkpoint, tmp_path):
+    checkpoint.save(tmp_path / "c")
+    again = Checkpoint.load(tmp_path / "c", checkpoint.embodiment)
+    assert (again.task, again.config, again.version, again.metadata) == (checkpoint.task, checkpoint.config, checkpoint.version, checkpoint.metadata)
+    for name in ("policy", "critics", "demonstrations"):
+        mine, theirs = getattr(checkpoint, name), getattr(again, name)
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+    assert sorted(os.listdir(tmp_path)) == ["c"]
+
+
+def test_a_missing_checkpoint_is_said(tmp_path):
+    with pytest.raises(UserError, match="cannot read checkpoint"):
+        Checkpoint.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "demonstrations.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_a_damaged_file_is_refused(checkpoint, tmp_path, name, damage):
+    checkpoint.save(tmp_path)
+    path = tmp_path / name
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    elif damage == "truncate":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        path.unlink()
+    with pytest.raises(UserError, match=r"damaged|cannot read"):
+        Checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "not json", '{"format": 99}', '{"format": 1, "task": 3}'])
+def test_a_malformed_manifest_is_refused(checkpoint, tmp_path, text):
+    checkpoint.save(tmp_path)
+    (tmp_path / "checkpoint.json").write_text(text)
+    with pytest.raises(UserError):
+        Checkpoint.load(tmp_path)
+
+
+def test_an_architecture_that_contradicts_its_signature_is_refused(checkpoint, tmp_path):
+    checkpoint.save(tmp_path)
+    manifest = json.loads((tmp_path / "checkpoint.json").read_text())
+    manifest["config"]["width"] = 100
+    (tmp_path / "checkpoint.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="contradicts itself"):
+        Checkpoint.load(tmp_path)
+
+
+def test_tensors_of_another_architecture_are_refused(checkpoint, tmp_path):
+    config = PolicyConfig.for_embodiment(checkpoint.embodiment, width=100)
+    dataclasses.replace(checkpoint, config=config).save(tmp_path)
+    with pytest.raises(UserError, match="made for another architecture"):
+        Checkpoint.load(tmp_path)
+
+
+def test_weights_that_are_not_finite_are_refused(checkpoint, tmp_path):
+    checkpoint.policy["denoiser.enter.bias"][0] = float("nan")
+    checkpoint.save(tmp_path)
+    with pytest.raises(UserError, match="not finite"):
+        Checkpoint.load(tmp_path)
+
+
+def test_another_embodiment_is_refused_with_the_differing_line(checkpoint, tmp_path):
+    checkpoint.save(tmp_path)
+    other = dataclasses.replace(checkpoint.embodiment, policy_rate=20.0)
+    with pytest.raises(UserError, match="policy_rate"):
+        Checkpoint.load(tmp_path, other)
+
+
+def test_demonstrations_whose_lengths_do_not_add_up_are_refused(checkpoint, tmp_path):
+    checkpoint.demonstrations["lengths"] = torch.tensor([4, 6])
+    checkpoint.save(tmp_path)
+    with pytest.raises(UserError, match="demonstrations"):
+        Checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize("point", ["rename-1", "rename-2", "fsync-1", "fsync-3"])
+def test_dying_at_any_moment_of_a_save_leaves_a_checkpoint_that_loads(checkpoint, tmp_path, monkeypatch, point):
+    class Died(BaseException):
+        pass
+
+    path = tmp_path / "c"
+    checkpoint.save(path)
+    call, number = point.split("-")
+    genuine, calls = getattr(os, call), []
+
+    def dying(*arguments):
+        calls.append(arguments)
+        if len(calls) == int(number):
+            raise Died
+        return genuine(*arguments)
+
+    monkeypatch.setattr(folder_module.os, call, dying)
+    with pytest.raises(Died):
+        dataclasses.replace(checkpoint, version=8).save(path)
+    monkeypatch.setattr(folder_module.os, call, genuine)
+    assert Checkpoint.load(path).version in (7, 8)
+    dataclasses.replace(checkpoint, version=9).save(path)
+    assert Checkpoint.load(path).version == 9
+    assert [name for name in os.listdir(tmp_path) if not name.startswith(".")] == ["c"]
+
+
+def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(checkpoint, tmp_path, monkeypatch):
+    checkpoint.save(tmp_path / "c")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        dataclasses.replace(checkpoint, version=8).save(tmp_path / "c")
+    monkeypatch.undo()
+    assert Checkpoint.load(tmp_path / "c").version == 7
+
+
+def test_the_signature_tells_architectures_apart(checkpoint):
+    config = checkpoint.config
+    assert signature(config) == signature(PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict()))))
+    assert signature(config) != signature(dataclasses.replace(config, width=100))
+
+
+def test_a_file_that_is_not_safetensors_is_refused_even_with_a_right_checksum(checkpoint, tmp_path):
+    import hashlib
+
+    checkpoint.save(tmp_path)
+    data = b"\x80\x04K\x01." * 100
+    (tmp_path / "weights.safetensors").write_bytes(data)
+    manifest = json.loads((tmp_path / "checkpoint.json").read_text())
+    manifest["files"]["weights.safetensors"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (tmp_path / "checkpoint.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="damaged"):
+        Checkpoint.load(tmp_path)

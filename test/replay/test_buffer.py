@@ -1,0 +1,106 @@
+"""The replay: rows, n-step returns, episode borders, the ring, and its file."""
+
+import pytest
+import torch
+
+from mechanic_rl_ros.embodiment import load_embodiment
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.config import PolicyConfig
+from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
+
+CONFIG = PolicyConfig.for_embodiment(load_embodiment())
+GAMMA = 0.9
+
+
+def fill(buffer: ReplayBuffer, steps: int, solved: bool, mark: float = 0.0) -> None:
+    """An episode whose frame t holds mark + t in every entry, and whose action t is t / 100."""
+    count = torch.arange(steps + 1, dtype=torch.float32)
+    rewards = torch.zeros(steps)
+    rewards[-1] = float(solved)
+    buffer.add((mark + count)[:, None].expand(-1, CONFIG.frame_dim), (count[:-1] / 100)[:, None].expand(-1, 4), rewards, solved)
+
+
+def all_rows(buffer: ReplayBuffer) -> Rows:
+    return buffer.rows(buffer._rows)
+
+
+def test_every_step_is_one_row_and_the_last_frame_is_none():
+    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+    fill(buffer, 6, True)
+    fill(buffer, 3, False)
+    assert (len(buffer), buffer.episodes) == (9, 2)
+
+
+def test_the_window_repeats_the_first_frame_and_never_looks_into_another_episode():
+    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+    fill(buffer, 3, False)
+    fill(buffer, 3, False, mark=50.0)
+    windows = all_rows(buffer).frames[:, :, 0]
+    assert windows.tolist() == [[0, 0], [0, 1], [1, 2], [50, 50], [50, 51], [51, 52]]
+
+
+def test_chunks_go_on_with_the_last_action():
+    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+    fill(buffer, 10, False)
+    fill(buffer, 10, False)
+    chunks = (all_rows(buffer).chunks[:, :, 0] * 100).round()
+    assert chunks[1].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert chunks[7].tolist() == [7, 8, 9, 9, 9, 9, 9, 9]
+
+
+def test_returns_are_discounted_and_a_success_is_not_bootstrapped():
+    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+    fill(buffer, 6, True)
+    rows = all_rows(buffer)
+    torch.testing.assert_close(rows.returns, torch.tensor([0.0, 0.0, GAMMA**3, GAMMA**2, GAMMA, 1.0]))
+    torch.testing.assert_close(rows.discounts, torch.tensor([GAMMA**4, GAMMA**4, 0.0, 0.0, 0.0, 0.0]))
+    assert rows.next_frames[:2, :, 0].tolist() == [[3, 4], [4, 5]]
+
+
+def test_a_timeout_is_bootstrapped_from_its_last_frame():
+    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+    fill(buffer, 6, False)
+    rows = all_rows(buffer)
+    torch.testing.assert_close(rows.discounts, torch.tensor([GAMMA**4, GAMMA**4, GAMMA**4, GAMMA**3, GAMMA**2, GAMMA]))
+    assert rows.next_frames[-1, :, 0].tolist() == [5, 6]
+    assert float(rows.returns.abs().sum()) == 0.0
+    assert float(rows.solved.sum()) == 0.0
+
+
+def test_the_oldest_episodes_make_room():
+    buffer = ReplayBuffer(CONFIG, 20, GAMMA)
+    for number in range(7):
+        fill(buffer, 5, number % 2 == 0, mark=100.0 * number)
+    rows = all_rows(buffer)
+    assert buffer.episodes == 3
+    assert len(buffer) == 15
+    assert set((rows.frames[:, 1, 0] // 100).tolist()) == {4.0, 5.0, 6.0}
+    for first, second in rows.frames[:, :, 0].tolist():
+        assert first // 100 == second // 100
+    for solved, episode in zip(rows.solved.tolist(), (rows.frames[:, 1, 0] // 100).tolist(), strict=True):
+        assert solved == float(episode % 2 == 0)
+
+
+def test_an_episode_that_does_not_fit_is_refused():
+    buffer = ReplayBuffer(CONFIG, 5, GAMMA)
+    for steps in (0, 5):
+        with pytest.raises(UserError, match="does not fit"):
+            buffer.add(torch.zeros(steps + 1, CONFIG.frame_dim), torch.zeros(steps, 4), torch.zeros(steps), False)
+
+
+def test_a_restored_replay_draws_the_same_rows():
+    buffer, again = ReplayBuffer(CONFIG, 20, GAMMA), ReplayBuffer(CONFIG, 20, GAMMA)
+    for number in range(5):
+        fill(buffer, 5, number % 2 == 0, mark=10.0 * number)
+    again.restore(buffer.state())
+    fill(buffer, 4, True)
+    fill(again, 4, True)
+    mine, theirs = buffer.sample(16, torch.Generator().manual_seed(0)), again.sample(16, torch.Generator().manual_seed(0))
+    assert all(torch.equal(getattr(mine, name), getattr(theirs, name)) for name in Rows.__dataclass_fields__)
+
+
+def test_a_replay_of_another_size_is_refused():
+    buffer = ReplayBuffer(CONFIG, 50, GAMMA)
+    fill(buffer, 30, False)
+    with pytest.raises(UserError, match="another size"):
+        ReplayBuffer(CONFIG, 20, GAMMA).restore(buffer.state())

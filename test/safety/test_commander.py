@@ -1,0 +1,249 @@
+import numpy as np
+import pytest
+
+from mechanic_rl_ros.data import Source
+from mechanic_rl_ros.safety.commander import Commander
+from mechanic_rl_ros.safety.kinematics import Kinematics
+
+MS = 1_000_000
+
+
+def test_before_it_is_started_it_holds_whatever_arrives(arm):
+    arm.commander.set_chunk(arm.chunk())
+    commands = arm.ticks(0.5)
+    assert {command.holding for command in commands} == {"not started"}
+    assert all(command.trajectory is None and command.finger is None for command in commands)
+
+
+def test_a_chunk_moves_the_tool_as_its_actions_say(arm):
+    arm.start()
+    kinematics, start = Kinematics(arm.embodiment), arm.controller.sample(arm.now_ns)[0]
+    arm.commander.set_chunk(arm.chunk((0.5, -0.25, 0.0, 1.0), policy_version=7, best_of_n=True))
+    commands = arm.ticks(0.4)
+    moved = kinematics.tcp(arm.controller.sample(arm.now_ns)[0])[0] - kinematics.tcp(start)[0]
+    assert moved == pytest.approx([0.06, -0.03, 0.0], abs=0.012)  # 0.4 s at 0.15 and 0.075 m/s, less the start
+    last = commands[-1]
+    assert (last.holding, last.source, last.policy_version, last.best_of_n, last.finger) == ("", Source.POLICY, 7, True, 0.0)
+    assert last.action == pytest.approx([0.5, -0.25, 0.0, 1.0])
+
+
+def test_every_trajectory_has_two_points_or_more_and_ends_at_rest(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk((1.0, 1.0, -1.0, -1.0)))
+    for command in arm.ticks(0.5):
+        assert len(command.trajectory.times_s) >= 2
+        assert (command.trajectory.velocities[-1] == 0.0).all()
+
+
+def test_an_action_beyond_one_is_clipped(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk((5.0, -5.0, 0.0, 0.0)))
+    command = arm.tick()
+    assert command.action == pytest.approx([1.0, -1.0, 0.0, 0.0])
+    assert command.finger == pytest.approx(0.04)
+
+
+def test_when_the_chunk_is_over_the_arm_stops_and_holds(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk(steps=3))
+    commands = arm.ticks(1.0)
+    assert commands[14].holding == ""
+    assert commands[15].holding == "no action for now"
+    assert commands[15].source is Source.HOLD
+    assert commands[-1].trajectory is None
+    assert arm.at_rest()
+
+
+def test_a_stale_joint_state_stops_the_arm(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk())
+    arm.ticks(0.2)
+    commands = arm.ticks(0.6, joints=False)
+    assert commands[5].holding == ""  # 0.12 s old at most: still fresh
+    assert commands[9].holding == "joint state is stale or missing"
+    assert commands[-1].trajectory is None
+    assert arm.at_rest()
+
+
+def test_when_the_stream_of_commands_ends_the_arm_stops_by_itself_within_a_quarter_of_a_second(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk((1.0, 1.0, -1.0, -1.0)))
+    arm.ticks(0.3)
+    assert arm.speed() > 0.3
+    arm.now_ns += 250 * MS
+    assert arm.at_rest()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_action_that_is_not_finite_stops_the_arm(arm, bad):
+    arm.start()
+    chunk = arm.chunk()
+    chunk.actions[3:, 1] = bad
+    arm.commander.set_chunk(chunk)
+    commands = arm.ticks(0.7)
+    assert commands[14].holding == ""
+    assert commands[15].holding == "action is not finite"
+    assert commands[15].action == pytest.approx(np.zeros(4))
+    assert arm.at_rest()
+
+
+def test_a_stop_is_smooth_and_is_obeyed_until_the_next_start(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk((1.0, 0.0, 0.0, -1.0)))
+    arm.ticks(0.3)
+    before = arm.speed()
+    arm.commander.stop("episode is over")
+    arm.commander.set_chunk(arm.chunk())
+    first = arm.tick()
+    assert first.holding == "episode is over"
+    assert 0.0 < arm.speed() < before
+    assert arm.ticks(0.5)[-1].holding == "episode is over"
+    assert arm.at_rest()
+    arm.start()
+    arm.commander.set_chunk(arm.chunk())
+    assert arm.tick().holding == ""
+
+
+def test_an_operator_takes_over_and_gives_back(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk((0.5, 0.0, 0.0, -1.0)))
+    arm.commander.set_override((0.0, 0.0, 1.0, 1.0), arm.now_ns)
+    command = arm.tick()
+    assert (command.source, command.finger) == (Source.HUMAN, 0.0)
+    assert command.action == pytest.approx([0.0, 0.0, 1.0, 1.0])
+    arm.commander.set_override(None, arm.now_ns)
+    assert arm.tick().source is Source.POLICY
+
+
+def test_an_operator_who_falls_silent_stops_the_arm_rather_than_waking_the_policy(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk(steps=20))
+    arm.commander.set_override((0.0, 0.0, 1.0, 1.0), arm.now_ns)
+    commands = arm.ticks(0.8)
+    assert commands[14].source is Source.HUMAN
+    assert commands[-1].holding == "operator's command is stale"
+    assert arm.at_rest()
+
+
+@pytest.mark.parametrize("bad", [(np.nan, 0.0, 0.0, 0.0), (0.0, 0.0)])
+def test_a_malformed_command_of_an_operator_stops_the_arm(arm, bad):
+    arm.start()
+    arm.commander.set_override(bad, arm.now_ns)
+    assert arm.tick().holding == "operator's command is malformed"
+
+
+def test_late_actions_are_counted(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk(stamp_ns=arm.now_ns - 250 * MS))
+    assert arm.tick().late_actions == 2
+
+
+def test_after_a_drift_the_command_slowly_goes_to_the_measured_position(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk(steps=60))
+    arm.ticks(0.2)
+    blocked = arm.reading().positions + np.array([0.4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    speeds, holding = [], []
+    while "" not in holding:
+        arm.commander.set_joints(arm.reading(offset=blocked - arm.controller.sample(arm.now_ns)[0]))
+        holding.append(arm.tick(joints=False).holding)
+        speeds.append(arm.speed())
+    assert holding[0] == "resynchronising"
+    assert max(speeds[15:]) == pytest.approx(0.5, abs=0.05)
+    assert arm.controller.sample(arm.now_ns)[0] == pytest.approx(blocked, abs=0.01)
+
+
+def test_an_arm_that_was_put_elsewhere_while_it_moved_is_not_torn_back(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk(steps=60))
+    arm.ticks(0.3)
+    elsewhere = arm.reading().positions + 0.5
+    arm.controller.hold(elsewhere)
+    while arm.tick().holding:
+        assert arm.controller.sample(arm.now_ns)[0] == pytest.approx(elsewhere, abs=1e-6)
+
+
+def test_while_it_was_stopped_the_arm_may_be_moved_and_start_follows_the_measurement(arm):
+    arm.start()
+    arm.commander.stop("reset")
+    arm.ticks(0.3)
+    home = np.array(arm.embodiment.joints.home)
+    arm.controller.hold(home + 0.5)
+    arm.ticks(0.1)
+    arm.start()
+    arm.commander.set_chunk(arm.chunk((0.0, 0.0, 0.0, -1.0)))
+    arm.tick()
+    assert arm.controller.sample(arm.now_ns)[0] == pytest.approx(home + 0.5, abs=0.01)
+
+
+def test_a_measurement_from_before_a_reset_does_not_count(arm):
+    arm.commander.start(not_before_ns=arm.now_ns)
+    arm.commander.set_joints(arm.reading(stamp_ns=arm.now_ns - 10 * MS, offset=0.5))
+    assert arm.tick(joints=False).holding == "joint state is stale or missing"
+    assert arm.tick().holding == "resynchronising"
+
+
+@pytest.mark.parametrize(("offset", "shape"), [(np.nan, 7), (np.inf, 7), (100.0, 7), (0.0, 6)])
+def test_a_broken_measurement_is_ignored(arm, offset, shape):
+    arm.commander.start()
+    reading = arm.reading(offset=offset)
+    object.__setattr__(reading, "positions", reading.positions[:shape])
+    arm.commander.set_joints(reading)
+    assert arm.tick(joints=False).holding == "joint state is stale or missing"
+
+
+def test_a_measurement_stamped_in_the_future_does_not_keep_the_true_ones_out(arm):
+    arm.commander.start()
+    arm.commander.set_joints(arm.reading(stamp_ns=10**18))
+    assert arm.tick(joints=False).holding == "joint state is stale or missing"
+    assert arm.tick().holding == "resynchronising"
+
+
+@pytest.mark.parametrize("jump_ns", [-(10**9), 10**10])
+def test_after_a_jump_of_the_clock_the_arm_comes_to_rest_and_goes_on_with_new_data(arm, jump_ns):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk((1.0, 0.0, 0.0, -1.0)))
+    arm.ticks(0.3)
+    position = arm.controller.final
+    arm.now_ns += jump_ns
+    arm.controller.hold(position)  # the robot's own clock did not jump: it came to rest
+    arm.commander.set_joints(arm.reading())
+    assert arm.tick().holding in ("clock jumped", "joint state is stale or missing")
+    assert arm.ticks(0.8)[-1].holding == "no action for now"
+    arm.commander.set_chunk(arm.chunk())
+    assert arm.tick().holding == ""
+
+
+def test_while_the_clock_stands_still_nothing_is_sent(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk())
+    arm.ticks(0.2)
+    arm.now_ns -= 20 * MS
+    arm.commander.tick(arm.now_ns)
+    for _ in range(20):
+        command = arm.commander.tick(arm.now_ns)
+        assert command.trajectory is None
+    assert command.holding == "clock stands still"
+
+
+def test_a_tick_that_comes_a_little_late_does_not_disturb_the_motion(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk((1.0, 0.0, 0.0, -1.0)))
+    arm.ticks(0.3)
+    before = arm.speed()
+    arm.now_ns += 15 * MS
+    arm.tick()
+    assert arm.speed() == pytest.approx(before, rel=0.1)
+
+
+def test_the_workspace_limit_is_named(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk((0.0, 0.0, -1.0, -1.0), steps=30))
+    assert "workspace" in arm.ticks(1.5)[-1].limited
+
+
+def test_the_period_is_a_parameter(arm):
+    arm.commander = Commander(arm.embodiment, period_s=0.01)
+    arm.start()
+    arm.commander.set_chunk(arm.chunk())
+    assert arm.tick().trajectory.times_s[0] == pytest.approx(0.01)

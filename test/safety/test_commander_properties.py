@@ -1,0 +1,127 @@
+"""Whatever arrives in whatever order, the robot's own limits hold, and without a fresh joint state nothing starts to move."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mechanic_rl_ros.data import ActionChunk, Source
+from mechanic_rl_ros.embodiment import load_embodiment
+from mechanic_rl_ros.safety import limits
+from mechanic_rl_ros.safety.commander import Commander
+from mechanic_rl_ros.safety.reading import JointReading
+from mechanic_rl_ros.sim.trajectory import TrajectoryController
+
+MS = 1_000_000
+EMBODIMENT = load_embodiment()
+MAX_AGE_NS = round(EMBODIMENT.joints.max_age * 1e9)
+numbers = st.sampled_from([0.0, 0.3, -0.3, 1.0, -1.0, 5.0, -1e30, 1e30, float("nan"), float("inf"), float("-inf")])
+sane = st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0])
+stamps = st.sampled_from([0, 0, 0, -20, -80, -140, -500, -(10**6), 40, 500, 10**7, 10**12])  # ms after the commander's clock
+
+actions = st.one_of(st.lists(sane, min_size=4, max_size=4), st.lists(numbers, min_size=4, max_size=4), st.lists(numbers, min_size=3, max_size=3))
+chunks = st.tuples(st.just("chunk"), actions, stamps, st.sampled_from([100 * MS, 100 * MS, 20 * MS, 1, 0, -5]), st.integers(0, 12))
+overrides = st.tuples(st.just("override"), st.one_of(st.none(), actions), stamps)
+joints = st.tuples(st.just("joints"), st.sampled_from([0.0, 0.0, 0.0, 0.01, 0.3, -2.0, float("nan"), 1e300]), stamps)
+runs = st.tuples(st.just("run"), st.integers(1, 25))
+clocks = st.tuples(st.just("clock"), st.sampled_from([-10_000, -40, -1, 1, 15, 60, 150, 10_000, 10**9]))
+pauses = st.tuples(st.just("pause"), st.integers(1, 30))
+others = st.sampled_from([("start",), ("start",), ("stop",), ("moved", 0.4), ("moved", -1.0)])
+events = st.lists(st.one_of(runs, runs, chunks, chunks, overrides, joints, clocks, pauses, others), min_size=1, max_size=30)
+
+
+class World:
+    """A robot on its own steady clock, and a commander on a clock that may jump."""
+
+    def __init__(self):
+        self.commander = Commander(EMBODIMENT)
+        self.robot = TrajectoryController(EMBODIMENT.joints.home)
+        self.robot_ns = 0
+        self.now_ns = 50_000_000_000
+
+    def play(self, events):
+        self.commander.start()
+        for name, *values in [("run", 20), ("chunk", [1.0, -1.0, 1.0, 1.0], 0, 100 * MS, 8), *events, ("run", 20)]:
+            getattr(self, name)(*values)
+
+    def run(self, ticks):
+        for _ in range(ticks):
+            self.joints(0.0, 0)
+            self._tick(20 * MS, 20 * MS)
+
+    def pause(self, ticks):
+        for _ in range(ticks):
+            self._tick(0, 20 * MS)
+
+    def clock(self, milliseconds):
+        """The commander's clock jumps; small steps are real time that passes between two ticks."""
+        real = 1 <= milliseconds <= 100
+        self._tick(milliseconds * MS, milliseconds * MS if real else 0)
+
+    def joints(self, offset, stamp_ms):
+        q, v = self.robot.sample(self.robot_ns)
+        self.commander.set_joints(JointReading(self.now_ns + stamp_ms * MS, q + offset, v, np.zeros(7), 0.0, 0.0))
+
+    def chunk(self, action, stamp_ms, period_ns, steps):
+        actions = np.tile(np.array(action, dtype=np.float32), (steps, 1))
+        self.commander.set_chunk(ActionChunk(self.now_ns + stamp_ms * MS, period_ns, actions))
+
+    def override(self, action, stamp_ms):
+        self.commander.set_override(action, self.now_ns + stamp_ms * MS)
+
+    def start(self):
+        self.commander.start()
+
+    def stop(self):
+        self.commander.stop("test")
+
+    def moved(self, offset):
+        """A reset: the commander is stopped, someone else moves the arm, and the commander is started again."""
+        self.commander.stop("reset")
+        self.run(20)
+        q, v = self.robot.sample(self.robot_ns)
+        assert not v.any()
+        self.robot.hold(np.clip(q + offset, limits.POSITION_LOWER + 0.05, limits.POSITION_UPPER - 0.05))
+        self.commander.start(not_before_ns=self.now_ns)
+
+    def _tick(self, clock_ns, real_ns):
+        reading = self.commander._reading
+        if self.commander._motion is None and reading is not None:
+            self.robot.hold(np.clip(reading.positions, limits.POSITION_LOWER, limits.POSITION_UPPER))  # the first reading is believed: it is where the arm is
+        speed = np.abs(self.robot.sample(self.robot_ns)[1]).max()
+        command = self.commander.tick(self.now_ns)
+        fresh = reading is not None and -50 * MS <= self.now_ns - reading.stamp_ns <= MAX_AGE_NS
+        if command.trajectory is not None:
+            self.robot.set_trajectory(command.trajectory, self.robot_ns)
+            self._check_limits(command.trajectory)
+            if not fresh:
+                assert command.source is Source.HOLD
+                assert self._top_speed(command.trajectory) <= speed + 1e-6
+        if command.holding:
+            assert command.source is Source.HOLD
+            assert not command.action.any()
+        assert np.isfinite(command.action).all()
+        assert (np.abs(command.action) <= 1.0).all()
+        self.now_ns += clock_ns
+        self.robot_ns += real_ns
+
+    def _samples(self, trajectory):
+        times = self.robot_ns + (np.linspace(0.0, trajectory.times_s[-1], 40) * 1e9).astype(np.int64)
+        q, v = zip(*(self.robot.sample(int(time)) for time in times), strict=True)
+        return np.array(q), np.array(v)
+
+    def _top_speed(self, trajectory):
+        return np.abs(self._samples(trajectory)[1]).max()
+
+    def _check_limits(self, trajectory):
+        q, v = self._samples(trajectory)
+        assert (q >= limits.POSITION_LOWER - 1e-9).all()
+        assert (q <= limits.POSITION_UPPER + 1e-9).all()
+        low, high = limits.velocity_bounds(q)
+        assert (v >= low - 1e-6).all(), (v - low).min()
+        assert (v <= high + 1e-6).all(), (high - v).min()
+
+
+@given(events)
+@settings(max_examples=60, deadline=None)
+def test_no_sequence_of_inputs_makes_the_arm_break_its_limits_or_move_blindly(events):
+    World().play(events)
