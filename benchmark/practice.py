@@ -1,6 +1,6 @@
 """The whole practice loop without ROS, faster than real time: practise, learn, evaluate. Used to choose settings, on development scenes only.
 
-    python benchmark/practice.py checkpoints/lift runs/practice --seeds 0 1 2 --episodes 240 --evaluate 200
+python benchmark/practice.py checkpoints/lift runs/practice --seeds 0 1 2 --episodes 240 --evaluate 200
 """
 
 from __future__ import annotations

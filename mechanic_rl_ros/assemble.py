@@ -32,10 +32,6 @@ class ObservationAssembler:
         self.dropped = 0
         """Instants given up because a camera's image of them never came."""
 
-    def clear(self) -> None:
-        """Forgets images that still wait; called where a new episode begins."""
-        self._pending.clear()
-
     def add_reading(self, reading: JointReading) -> Observation | None:
         """Takes a joint state; an observation that waited for it, if any."""
         if self._readings and reading.stamp_ns < self._readings[-1].stamp_ns:

@@ -30,6 +30,7 @@ class EpisodeConfig:
         period_ns: Length of a step.
         ready_ns: How long the arm gets to synchronise and the cameras to see the new scene.
         pause_ns: Between two episodes.
+        notice_ns: How long before its first frame an episode is announced.
         lost_ns: Age of the last frame from which on a running episode is aborted.
         reset_attempts: Resets that may fail in a row before it waits for help.
     """
@@ -40,6 +41,7 @@ class EpisodeConfig:
     period_ns: int
     ready_ns: int = 300_000_000
     pause_ns: int = 200_000_000
+    notice_ns: int = 50_000_000
     lost_ns: int = 1_000_000_000
     reset_attempts: int = 3
 
@@ -155,7 +157,8 @@ class EpisodeMachine:
         period = self.config.period_ns
         if not self._last_frame_ns:
             return now_ns
-        ahead = max(0, now_ns - self._last_frame_ns)
+        # Early enough that everybody knows of the episode before its first frame arrives.
+        ahead = max(0, now_ns + self.config.notice_ns - self._last_frame_ns)
         return self._last_frame_ns + (ahead // period + 1) * period
 
     def _all_done(self) -> bool:

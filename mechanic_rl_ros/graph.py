@@ -96,7 +96,14 @@ def describe(settings: GraphSettings) -> list[NodeSpec]:
         NodeSpec("policy_node", policy, nice=2),
         NodeSpec(
             "episode_node",
-            {**common, "task": settings.task, "seed_first": settings.seed * SEEDS_PER_RUN, "episodes": settings.episodes, "learn": settings.learn},
+            {
+                **common,
+                "task": settings.task,
+                "seed_first": settings.seed * SEEDS_PER_RUN,
+                "episodes": settings.episodes,
+                "learn": settings.learn,
+                "directory": f"{run}/episodes",
+            },
             nice=2,
         ),
         NodeSpec("recorder_node", {**common, "directory": f"{run}/episodes"}, nice=5),

@@ -51,7 +51,9 @@ class EnvironmentLike(Protocol):
 Choose = Callable[[Observation], NDArray[np.float32]]
 
 
-def run_episode(env: EnvironmentLike, actor: Actor, seed: int, best_of_n: bool = False, region: str = "all", latency: float = 0.0, actor_seed: int | None = None) -> Episode:
+def run_episode(
+    env: EnvironmentLike, actor: Actor, seed: int, best_of_n: bool = False, region: str = "all", latency: float = 0.0, actor_seed: int | None = None
+) -> Episode:
     """Runs one episode with a receding horizon: T_p actions predicted, the first T_a executed.
 
     Args:
@@ -73,7 +75,15 @@ def run_episode(env: EnvironmentLike, actor: Actor, seed: int, best_of_n: bool =
 
 
 def record_episode(
-    env: EnvironmentLike, choose: Choose, seed: int, name: str, *, region: str = "all", source: Source = Source.POLICY, version: int = 0, best_of_n: bool = False
+    env: EnvironmentLike,
+    choose: Choose,
+    seed: int,
+    name: str,
+    *,
+    region: str = "all",
+    source: Source = Source.POLICY,
+    version: int = 0,
+    best_of_n: bool = False,
 ) -> Episode:
     """Runs one episode, asking ``choose`` for every action, and records it.
 

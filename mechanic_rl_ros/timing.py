@@ -62,7 +62,8 @@ class ArmClock:
 
     def _correct(self, at: float, arm_ns: int) -> None:
         # Messages come late, never early: follow early ones faster than late ones, as clock filters of time servers do.
-        assert self._anchor is not None and self._first is not None
+        assert self._anchor is not None
+        assert self._first is not None
         error = arm_ns - self._expected(at)
         span = at - self._first[0]
         if span > 0.2:

@@ -53,7 +53,9 @@ class BehaviourCloningConfig:
         return read_section(cls, "behaviour_cloning", path)
 
 
-def clone(episodes: Sequence[Episode], config: BehaviourCloningConfig, seed: int = 0, device: torch.device | str = "cpu", progress: Progress | None = None) -> Checkpoint:
+def clone(
+    episodes: Sequence[Episode], config: BehaviourCloningConfig, seed: int = 0, device: torch.device | str = "cpu", progress: Progress | None = None
+) -> Checkpoint:
     """Trains a policy on demonstrations.
 
     Args:
@@ -94,7 +96,9 @@ def clone(episodes: Sequence[Episode], config: BehaviourCloningConfig, seed: int
     return Checkpoint(solved[0].task, solved[0].embodiment, policy.config, state, None, _demonstrations(solved, frames), 0, metadata)
 
 
-def _train_encoder(policy: DiffusionPolicy, episodes: list[Episode], config: BehaviourCloningConfig, generator: torch.Generator, report: Callable[[int, float], None]) -> None:
+def _train_encoder(
+    policy: DiffusionPolicy, episodes: list[Episode], config: BehaviourCloningConfig, generator: torch.Generator, report: Callable[[int, float], None]
+) -> None:
     device = policy.frame_mean.device
     images = {key: torch.cat([image_batch(episode.images[key], device) for episode in episodes]) for key in policy.config.cameras}
     states = torch.cat([torch.from_numpy(episode.states) for episode in episodes]).to(device)
@@ -118,7 +122,12 @@ def _train_encoder(policy: DiffusionPolicy, episodes: list[Episode], config: Beh
 
 
 def _train_denoiser(
-    policy: DiffusionPolicy, episodes: list[Episode], frames: list[Tensor], config: BehaviourCloningConfig, generator: torch.Generator, report: Callable[[int, float], None]
+    policy: DiffusionPolicy,
+    episodes: list[Episode],
+    frames: list[Tensor],
+    config: BehaviourCloningConfig,
+    generator: torch.Generator,
+    report: Callable[[int, float], None],
 ) -> float:
     device = policy.frame_mean.device
     buffer = ReplayBuffer(policy.config, sum(len(item) for item in frames), gamma=1.0, device=device)

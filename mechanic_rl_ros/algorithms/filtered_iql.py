@@ -155,7 +155,12 @@ class Learner:
     def weights(self) -> bytes:
         """The weights that should act now, as a message for ``unpack_weights`` and ``Actor.load``."""
         policy, q, _ = self._acting_networks()
-        metadata = {"signature": self.checkpoint.signature, "encoder": self.fingerprint, "task": self.checkpoint.task, "prefers_best_of_n": self.gate.prefers_best_of_n}
+        metadata = {
+            "signature": self.checkpoint.signature,
+            "encoder": self.fingerprint,
+            "task": self.checkpoint.task,
+            "prefers_best_of_n": self.gate.prefers_best_of_n,
+        }
         return pack_weights(self.version, acting_tensors(policy, q), metadata)
 
     def to_checkpoint(self) -> Checkpoint:
@@ -163,7 +168,9 @@ class Learner:
         policy, q, value = self._acting_networks()
         metadata = {**self.checkpoint.metadata, "prefers_best_of_n": self.gate.prefers_best_of_n, "practised_episodes": len(self.episode_ids)}
         base = self.checkpoint
-        return Checkpoint(base.task, base.embodiment, base.config, policy.state_dict(), _critics(q, value).state_dict(), base.demonstrations, self.version, metadata)
+        return Checkpoint(
+            base.task, base.embodiment, base.config, policy.state_dict(), _critics(q, value).state_dict(), base.demonstrations, self.version, metadata
+        )
 
     def status(self) -> dict[str, Any]:
         """Figures to show: the ``learner`` line of metrics.jsonl without its ``kind`` and ``wall``."""

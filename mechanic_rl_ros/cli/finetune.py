@@ -56,7 +56,11 @@ def finetune(
         task=task, run_directory=str(folder), checkpoint=str(base), episodes=episodes, seed=seed, real_time_factor=real_time_factor, embodiment=embodiment
     )
     out.print(f"practising {task} in {folder}, ROS domain {os.environ['ROS_DOMAIN_ID']}", soft_wrap=True)
-    interrupted = _practise(settings)
+    try:
+        interrupted = _practise(settings)
+    except UserError:  # a node failed: what was recorded until then can be looked at
+        _finish(folder, task, base, 0, workers)
+        raise
     _finish(folder, task, base, evaluate_episodes if evaluate else 0, workers)
     if interrupted:
         raise typer.Exit(130)
@@ -106,11 +110,11 @@ def _practise(settings: GraphSettings) -> bool:
 
 
 def _finish(folder: Path, task: str, base: Path, episodes: int, workers: int) -> None:
+    """Evaluation unless ``episodes`` is 0, picture, summary; the last two also when Ctrl-C ends the evaluation."""
     from mechanic_rl_ros.cli import finish
 
     try:
         if episodes:
             finish.evaluate_both(folder, task, base, episodes, workers)
     finally:
-        if finish.draw(folder) is not None:
-            finish.print_summary(folder)
+        finish.draw_and_summarise(folder)

@@ -21,26 +21,25 @@ def evaluate_both(folder: Path, task: str, base: Path, episodes: int, workers: i
     Raises:
         UserError: A checkpoint cannot be read.
     """
-    tuned = folder / "checkpoint"
+    policies = {"base": Checkpoint.load(base)}
+    if (folder / "checkpoint").exists():
+        policies["tuned"] = Checkpoint.load(folder / "checkpoint")
+    if "tuned" not in policies or policies["tuned"].version == policies["base"].version:
+        err.print("[yellow]the policy was not tuned yet: there is nothing to compare[/]")
+        return
     with MetricsWriter(folder / FILE) as writer:
-        for name, path in (("base", base), ("tuned", tuned)):
-            if not path.exists():
-                err.print(f"[yellow]{path} is not there: the run was too short to tune anything[/]", soft_wrap=True)
-                continue
-            result = run_evaluation(Checkpoint.load(path), task, episodes, EVALUATION_SEED, workers, f"evaluating the {name} policy")
-            _record(writer, TensorBoardMirror(folder / "tensorboard"), name, result)
+        for name, checkpoint in policies.items():
+            title = f"evaluating the {name} policy"
+            if not err.is_terminal:
+                err.print(f"{title} in {episodes} scenes")
+            _record(writer, folder, name, run_evaluation(checkpoint, task, episodes, EVALUATION_SEED, workers, title))
 
 
-def draw(folder: Path) -> Path | None:
-    """Draws the report of a run, if it has anything to show."""
+def draw_and_summarise(folder: Path) -> None:
+    """The picture of a run, and what came out as a table; nothing when nothing was recorded."""
     if not (folder / FILE).exists():
-        err.print("[yellow]nothing was recorded: there is no report[/]")
-        return None
-    return draw_report(RunData.load(folder))
-
-
-def print_summary(folder: Path) -> None:
-    """What came out, as a table, and where it lies."""
+        return
+    draw_report(RunData.load(folder))
     data = RunData.load(folder)
     table = Table(box=None, pad_edge=False, show_header=False)
     episodes = data.records.get("episode", [])
@@ -58,17 +57,10 @@ def print_summary(folder: Path) -> None:
     out.print(table, soft_wrap=True)
 
 
-def _record(writer: MetricsWriter, mirror: TensorBoardMirror, name: str, result: Evaluation) -> None:
+def _record(writer: MetricsWriter, folder: Path, name: str, result: Evaluation) -> None:
     low, high = result.interval
-    record = writer.write(
-        "evaluation",
-        name=name,
-        successes=result.successes,
-        episodes=len(result.outcomes),
-        low=low,
-        high=high,
-        seed_first=result.seeds[0] if result.seeds else 0,
-    )
+    record = writer.write("evaluation", name=name, successes=result.successes, episodes=len(result.outcomes), low=low, high=high, seed_first=result.seeds[0])
+    mirror = TensorBoardMirror(folder / "tensorboard")
     mirror.add(record)
     mirror.close()
 

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -37,6 +39,7 @@ class Node(LifecycleNode):
         super().__init__(name)
         self.fault: BaseException | None = None
         self.active = False
+        self.done = False  # set by a node whose work is over: the process ends with status 0
         self.wall = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics: Any = None
 
@@ -133,7 +136,7 @@ def stamp(time_ns: int) -> Any:
     return Time(nanoseconds=max(0, time_ns)).to_msg()
 
 
-def run(node_class: type[Node], arguments: list[str] | None = None) -> None:
+def run(node_class: Callable[[], Node], arguments: list[str] | None = None) -> None:
     """Runs one node as a process until SIGINT or SIGTERM. A mistake of the user ends it with one line and status 1."""
     _die_with_parent()
     debug = "--debug" in sys.argv
@@ -153,7 +156,7 @@ def run(node_class: type[Node], arguments: list[str] | None = None) -> None:
         if debug or not isinstance(error, (UserError, OSError)):
             raise
         status = 1
-        print(f"{node.get_name() if node else node_class.__name__}: error: {error}", file=sys.stderr, flush=True)
+        print(f"{node.get_name() if node else Path(sys.argv[0]).name}: error: {error}", file=sys.stderr, flush=True)
     finally:
         if node is not None:
             node.finish()
@@ -168,7 +171,7 @@ def _spin(node: Node, stopping: threading.Event) -> None:
     node.trigger_configure()
     if node.fault is None:
         node.trigger_activate()
-    while node.fault is None and not stopping.is_set():
+    while node.fault is None and not node.done and not stopping.is_set():
         executor.spin_once(timeout_sec=STOP_S)
     if node.fault is not None:
         raise node.fault

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from sensor_msgs.msg import Image
 
 from mechanic_rl_ros.embodiment import CameraSpec
@@ -70,12 +71,14 @@ class CameraNode(Node):
             return
         try:
             if message.header.frame_id != camera.spec.frame:
-                raise UserError(f"frame_id is {message.header.frame_id!r}, the embodiment says {camera.spec.frame!r}: set the driver's frame or the embodiment's")
+                raise UserError(
+                    f"frame_id is {message.header.frame_id!r}, the embodiment says {camera.spec.frame!r}: set the driver's frame or the embodiment's"
+                )
             image = self.observer.image(key, self.converter.rgb(message))
         except UserError as error:
             self.fault = UserError(f"camera {key}: {error}")
             return
-        checksum = zlib.crc32(image)
+        checksum = zlib.crc32(np.ascontiguousarray(image).data)
         camera.identical = camera.identical + 1 if checksum == camera.checksum else 0
         camera.checksum, camera.last_ns = checksum, stamp_ns
         camera.frames += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from mechanic_rl_ros.safety.commander import Command, Commander
 from mechanic_rl_ros.safety.executed import Executed, ExecutedActions
 from mechanic_rl_ros.timing import ArmClock, BeatStatistics
 
+GIL_S = 0.0005  # s that another thread of this process may keep the interpreter; Python's default is a quarter of a period
 EPISODE = msg.EpisodeState
 
 
@@ -90,6 +92,7 @@ class CommandNode(Node):
     """Whether the last command needed no trajectory: the arm is at rest."""
 
     def _run(self) -> None:
+        sys.setswitchinterval(GIL_S)
         try:
             if self.priority:
                 os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(self.priority))

@@ -39,14 +39,15 @@ def trajectory_from_message(message: JointTrajectory, names: Sequence[str]) -> T
     times = np.array([point.time_from_start.sec + 1e-9 * point.time_from_start.nanosec for point in message.points])
     positions = np.array([point.positions for point in message.points])[:, order]
     if any(len(point.velocities) == 0 for point in message.points):
-        return Trajectory(times, positions, np.zeros_like(positions))
+        return Trajectory(times, positions, None)
     return Trajectory(times, positions, np.array([point.velocities for point in message.points])[:, order])
 
 
 def trajectory_to_message(trajectory: Trajectory, names: Sequence[str]) -> JointTrajectory:
     """Message for a joint_trajectory_controller: header stamp 0 means from now on."""
     message = JointTrajectory(joint_names=list(names))
-    for time_s, positions, velocities in zip(trajectory.times_s, trajectory.positions, trajectory.velocities, strict=True):
+    speeds = np.zeros_like(trajectory.positions) if trajectory.velocities is None else trajectory.velocities
+    for time_s, positions, velocities in zip(trajectory.times_s, trajectory.positions, speeds, strict=True):
         whole = int(time_s)
         duration = Duration(sec=whole, nanosec=round((time_s - whole) * 1e9))
         message.points.append(JointTrajectoryPoint(positions=positions.tolist(), velocities=velocities.tolist(), time_from_start=duration))
@@ -104,7 +105,9 @@ def chunk_from_message(message: msg.ActionChunk, embodiment: Embodiment) -> Acti
     """
     horizon, width = int(message.horizon), int(message.action_dim)
     if width != len(embodiment.action) or not 1 <= horizon <= LONGEST_CHUNK or len(message.actions) != horizon * width:
-        raise UserError(f"action chunk of {len(message.actions)} values claims {horizon} actions of {width}: embodiment {embodiment.name} has {len(embodiment.action)}")
+        raise UserError(
+            f"action chunk of {len(message.actions)} values claims {horizon} actions of {width}: embodiment {embodiment.name} has {len(embodiment.action)}"
+        )
     period_ns = round(message.period * 1e9) if np.isfinite(message.period) else 0
     if period_ns != embodiment.period_ns:
         raise UserError(f"action chunk has a period of {message.period} s: embodiment {embodiment.name} has {embodiment.period} s")

@@ -13,10 +13,12 @@ from mechanic_rl_ros import msg
 from mechanic_rl_ros.episode import EpisodeConfig, EpisodeMachine, Frame, Phase
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import OK, WARN, Node, nanoseconds, run, stamp
+from mechanic_rl_ros.replay.store import EpisodeStore
 from mechanic_rl_ros.srv import ResetScene
 
 TICK_S = 0.02  # wall seconds
 SILENCE_S = 4.0  # wall seconds without diagnostics after which a node counts as gone
+FLUSH_S = 3.0  # wall seconds from the last episode until the learner's word on it counts
 RESET_PATIENCE_S = 10.0  # wall seconds that a reset may take
 
 
@@ -30,6 +32,7 @@ class EpisodeNode(Node):
         self.required = ["camera_node", "policy_node", "command_node", "recorder_node"]
         if self.parameter("learn", True, "whether to wait for the learner before the first episode"):
             self.required.append("learner_node")
+        folder = self.parameter("directory", "", "folder of the episodes recorded so far, from which a run that was stopped goes on")
         config = EpisodeConfig(
             episodes=self.parameter("episodes", 0, "episodes to practise, 0: until stopped", low=0, high=1_000_000),
             seed_first=self.parameter("seed_first", 0, "scene seed of the first episode", low=0, high=2**31),
@@ -38,7 +41,9 @@ class EpisodeNode(Node):
             ready_ns=round(1e9 * self.parameter("ready_time", 0.3, "s from reset to start", low=0.0, high=60.0)),
             pause_ns=round(1e9 * self.parameter("pause_time", 0.2, "s between two episodes", low=0.0, high=3600.0)),
         )
-        self.machine = EpisodeMachine(config)
+        self.machine = EpisodeMachine(config, number=len(EpisodeStore(folder)) if folder else 0)
+        self.learner: tuple[float, int] = (time.monotonic(), 1 if "learner_node" in self.required else 0)
+        self.finished_at = 0.0
         self.id = ""
         self.run_name = uuid.uuid4().hex[:8]
         self.heard: dict[str, tuple[float, bytes, str]] = {}
@@ -48,9 +53,10 @@ class EpisodeNode(Node):
         self.publisher = self.create_publisher(msg.EpisodeState, "episode", qos.STATE)
         self.rewards = self.create_publisher(msg.Reward, "reward", qos.COMMAND)
         self.create_subscription(msg.TaskState, "task_state", self._on_task_state, qos.STATE)
+        self.create_subscription(msg.LearnerStatus, "learner_status", self._on_learner, qos.STATE)
         self.create_subscription(msg.Label, "label", self._on_label, qos.COMMAND)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
-        self.reset_client = self.create_client(ResetScene, "reset_scene")
+        self.reset_client: Any = self.create_client(ResetScene, "reset_scene")
 
     def begin(self) -> None:
         self._publish()
@@ -67,10 +73,23 @@ class EpisodeNode(Node):
         if now_ns == 0:
             return  # simulated time has not begun
         self._collect_reset(now_ns)
+        if self.machine.phase == Phase.FINISHED:
+            self._finish()
+            return
         if self.machine.tick(now_ns, self._missing()):
             self._publish()
             if self.machine.phase == Phase.RESETTING:
                 self._reset()
+
+    def _finish(self) -> None:
+        """Ends this process, and with it the run, once the learner has made what it can of the last episodes."""
+        at, due = self.learner
+        since = time.monotonic() - self.finished_at
+        if since > FLUSH_S and (due == 0 or time.monotonic() - at > SILENCE_S):
+            self.done = True
+
+    def _on_learner(self, status: msg.LearnerStatus) -> None:
+        self.learner = (time.monotonic(), int(status.updates_due))
 
     def _missing(self) -> str:
         """What is needed and not there; the learner may come and go once the first episode has begun."""
@@ -133,6 +152,8 @@ class EpisodeNode(Node):
         message = msg.EpisodeState(id=self.id, number=machine.number, state=int(machine.phase), task=self.task, seed=machine.seed)
         message.header.stamp = stamp(machine.since_ns)
         message.step_limit, message.return_value, message.reason = machine.config.step_limit, machine.return_value, machine.reason
+        if machine.phase == Phase.FINISHED:
+            self.finished_at = time.monotonic()
         message.outcome = machine.outcome.value if machine.outcome else ""
         self.publisher.publish(message)
         if machine.phase == Phase.WAITING and machine.reason:

@@ -171,6 +171,7 @@ class LearnerNode(Node):
         s = self.snapshot
         message = msg.LearnerStatus(version=max(0, self.published_version), updates=s["updates"], episodes=s["episodes"], rows=s["rows"])
         message.header.stamp = self.get_clock().now().to_msg()
+        message.updates_due = self.learner.updates_due() if self.episodes.empty() else 1
         message.actor_scale, message.critic_scale, message.value_scale = float(s["actor_scale"]), float(s["critic_scale"]), float(s["value_scale"])
         message.actor_loss, message.critic_loss, message.update_time = float(s["actor_loss"]), float(s["critic_loss"]), 1e-3 * float(s["update_ms"])
         message.plain_success, message.best_success = _or_none(s["plain_success"]), _or_none(s["best_success"])

@@ -94,11 +94,23 @@ class MonitorNode(Node):
             stamp=end_ns * 1e-9,
             **{"return": episode.return_value},
         )
-        self.get_logger().info(f"episode {episode.number}: {episode.outcome}, {100 * success_20:.0f} % of the last {len(self.recent)}, version {chunk.policy_version}")
+        self.get_logger().info(
+            f"episode {episode.number}: {episode.outcome}, {100 * success_20:.0f} % of the last {len(self.recent)}, version {chunk.policy_version}"
+        )
 
     def _on_learner(self, s: msg.LearnerStatus) -> None:
-        fields = {name: getattr(s, name) for name in ("version", "updates", "episodes", "rows", "actor_scale", "critic_scale", "value_scale", "actor_loss", "critic_loss")}
-        self._write("learner", **fields, update_ms=1e3 * s.update_time, plain_success=s.plain_success, best_success=s.best_success, prefers_best_of_n=s.prefers_best_of_n)
+        fields = {
+            name: getattr(s, name)
+            for name in ("version", "updates", "episodes", "rows", "actor_scale", "critic_scale", "value_scale", "actor_loss", "critic_loss")
+        }
+        self._write(
+            "learner",
+            **fields,
+            update_ms=1e3 * s.update_time,
+            plain_success=s.plain_success,
+            best_success=s.best_success,
+            prefers_best_of_n=s.prefers_best_of_n,
+        )
 
     def _on_policy(self, s: msg.PolicyStatus) -> None:
         if s.swap_time >= 0 and s.swap_time != self.last_swap:

@@ -88,7 +88,6 @@ class PolicyNode(Node):
     def _on_episode(self, episode: msg.EpisodeState) -> None:
         if episode.state == msg.EpisodeState.RUNNING and episode.id != self.episode.id:
             self.actor.reset()
-            self.observations.assembler.clear()
             self.steps = 0
         self.episode = episode if episode.state == msg.EpisodeState.RUNNING else msg.EpisodeState(state=episode.state)
         if self.episode.state != msg.EpisodeState.RUNNING:

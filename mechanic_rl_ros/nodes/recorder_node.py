@@ -72,7 +72,6 @@ class RecorderNode(Node):
     def _on_episode(self, episode: msg.EpisodeState) -> None:
         if episode.state == msg.EpisodeState.RUNNING and (self.recording is None or self.recording.id != episode.id):
             self._finish(force=True)
-            self.observations.assembler.clear()
             self.recording = Recording(episode.id, episode.task, int(episode.seed), nanoseconds(episode.header.stamp), self.embodiment)
         elif episode.state == msg.EpisodeState.ENDED and self.recording is not None and episode.id == self.recording.id:
             self.ending = (episode, time.monotonic())

@@ -146,7 +146,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except OSError as error:
-        raise UserError(f"cannot read checkpoint {folder} ({error.strerror}): give a folder with {MANIFEST}, or make one with `mechanic-rl pretrain`") from error
+        raise UserError(
+            f"cannot read checkpoint {folder} ({error.strerror}): give a folder with {MANIFEST}, or make one with `mechanic-rl pretrain`"
+        ) from error
     except ValueError as error:
         raise UserError(f"checkpoint {folder}: {MANIFEST} is not valid JSON: it is damaged, get a fresh copy") from error
     expected = {"task": str, "version": int, "signature": str, "config": dict, "embodiment": dict, "metadata": dict, "files": dict}

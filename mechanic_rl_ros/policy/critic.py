@@ -48,7 +48,13 @@ class Value(nn.Module):
         super().__init__()
         width = config.critic_width
         self.layers = nn.Sequential(
-            nn.Linear(config.observation_dim, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width), nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, 1)
+            nn.Linear(config.observation_dim, width),
+            nn.LayerNorm(width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.SiLU(),
+            nn.Linear(width, 1),
         )
 
     def forward(self, observation: Tensor) -> Tensor:

@@ -77,7 +77,9 @@ class ReplayBuffer:
         """
         count = len(frames)
         if not 2 <= count <= self.capacity:
-            raise UserError(f"an episode of {count - 1} steps does not fit into a replay of {self.capacity} frames: record longer episodes, or set replay_frames higher")
+            raise UserError(
+                f"an episode of {count - 1} steps does not fit into a replay of {self.capacity} frames: record longer episodes, or set replay_frames higher"
+            )
         start = self._head if self._head + count <= self.capacity else 0
         self._episodes = [item for item in self._episodes if item[0] + item[1] <= start or item[0] >= start + count]
         where = slice(start, start + count)

@@ -49,7 +49,8 @@ class Recording:
         missing = sum(index not in self._observations for index in range(steps + 1)) + sum(index not in self._executed for index in range(steps))
         if missing > FILLED_SHARE * (2 * steps + 1):
             return None, f"{missing} of {2 * steps + 1} frames and actions are missing"
-        frames, actions = [self._observations[0]], []
+        frames = [self._observations[0]]
+        actions: list[Executed] = []
         for index in range(steps):
             actions.append(self._executed.get(index) or self._hold(index, actions))
             frames.append(self._observations.get(index + 1, frames[-1]))

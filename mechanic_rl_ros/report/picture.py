@@ -136,13 +136,17 @@ def _period(axis: Axes, data: RunData) -> None:
 
 def _latency(axis: Axes, data: RunData) -> None:
     minutes = data.minutes("command")
-    middle, p99 = data.column("command", "latency_p50_ms"), data.column("command", "latency_p99_ms")
+    middle, p99 = (_positive(data.column("command", f"latency_{name}_ms")) for name in ("p50", "p99"))  # zero: nothing new was seen
     if np.isfinite(p99).any():
         axis.plot(minutes, middle, color=BLUE, linewidth=2, label="median")
         axis.plot(minutes, p99, color=ORANGE, linewidth=1.2, label="99th percentile")
         axis.set_ylim(0, 1.15 * np.nanmax(p99))
     axis.set_title("Camera stamp to command", loc="left", fontweight="bold", fontsize=11)
     axis.set(xlabel="minutes", ylabel="ms (simulated)")
+
+
+def _positive(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(values > 0, values, np.nan)
 
 
 def _rolling_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

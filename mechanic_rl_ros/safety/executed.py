@@ -53,7 +53,7 @@ class ExecutedActions:
         """Takes the command of ``now_ns``; the intervals that it closes. A gap in time gives intervals in which the arm held."""
         if self._start_ns is None or now_ns < self._start_ns:
             return []
-        closed = []
+        closed: list[Executed] = []
         index = (now_ns - self._start_ns) // self._period_ns
         while self._index < index and len(closed) < 64:
             closed.append(self._close())

@@ -13,6 +13,8 @@ from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
 from mechanic_rl_ros.rollout import record_episode
 
+torch.set_num_threads(1)
+
 
 class LineWorld:
     """The hand slides along x; a bright column of the front image shows the target. Solved within 2 cm of it."""
@@ -22,7 +24,7 @@ class LineWorld:
         self.max_steps = max_steps
 
     def reset(self, seed: int, region: str = "all") -> Observation:
-        self.target = float(np.random.default_rng(seed).uniform(-0.2, 0.2))
+        self.target = float(np.random.default_rng(seed).uniform(0.04, 0.2)) * (-1.0) ** seed
         self.x, self.steps = 0.0, 0
         return self._observe()
 
@@ -49,13 +51,13 @@ def world() -> LineWorld:
 
 @pytest.fixture
 def practise(world):
-    """Makes an episode: the expert's, or one that acts at random."""
+    """Makes an episode: the expert's, or one that wanders off the other way and never arrives."""
 
     def make(seed: int, expert: bool = True, best_of_n: bool = False) -> Episode:
         rng = np.random.default_rng(seed)
 
         def choose(observation):
-            return world.expert() if expert else rng.uniform(-1, 1, 4).astype(np.float32)
+            return world.expert() if expert else np.append(-np.sign(world.target) * rng.uniform(0.5, 1.0), [0.0, 0.0, -1.0]).astype(np.float32)
 
         return record_episode(world, choose, seed, f"line-{seed}-{expert}", source=Source.EXPERT, best_of_n=best_of_n)
 

@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "mechanic_rl_ros.cli.main"]
 
 
-PATH = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+PATH = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), str(REPOSITORY)]))  # what is built comes first: it has the interfaces too
 ENVIRONMENT = {**os.environ, "PYTHONPATH": PATH, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 
 

@@ -71,7 +71,9 @@ def test_best_of_n_plays_the_chunk_that_both_critics_like(checkpoint, observe, m
     actor = Actor(checkpoint)
     actor.observe(observe(0))
     seen = []
-    monkeypatch.setattr(actor.critic, "forward", lambda observation, chunks: seen.append(chunks) or torch.tensor([[0.0, 5, 1, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 0]]))
+    monkeypatch.setattr(
+        actor.critic, "forward", lambda observation, chunks: seen.append(chunks) or torch.tensor([[0.0, 5, 1, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 0]])
+    )
     chosen = actor.act(best_of_n=True)
     assert np.array_equal(chosen, seen[0][2].numpy())
 

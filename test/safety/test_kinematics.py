@@ -11,7 +11,9 @@ from mechanic_rl_ros.safety.kinematics import DOWNWARD, Kinematics
 from mechanic_rl_ros.safety.limits import POSITION_LOWER, POSITION_UPPER
 
 EMBODIMENT = load_embodiment()
-joint_positions = st.lists(st.floats(0.0, 1.0), min_size=7, max_size=7).map(lambda shares: POSITION_LOWER + np.array(shares) * (POSITION_UPPER - POSITION_LOWER))
+joint_positions = st.lists(st.floats(0.0, 1.0), min_size=7, max_size=7).map(
+    lambda shares: POSITION_LOWER + np.array(shares) * (POSITION_UPPER - POSITION_LOWER)
+)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,153 @@
+"""camera_node against cameras of all kinds."""
+
+import array
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import Image
+
+from mechanic_rl_ros.embodiment import load_embodiment
+from mechanic_rl_ros.nodes import qos
+from mechanic_rl_ros.nodes.base import nanoseconds, stamp
+from mechanic_rl_ros.observe import Observer
+
+EMBODIMENT = load_embodiment()
+FRONT = EMBODIMENT.cameras["front"]
+RNG = np.random.default_rng(0)
+
+
+def picture(rows=64, columns=80):
+    ramp = np.linspace(0, 255, rows * columns).reshape(rows, columns)
+    return np.stack([ramp, ramp[::-1], ramp[:, ::-1]], axis=-1).astype(np.uint8)
+
+
+def image_message(data, encoding, time_ns, frame=FRONT.frame):
+    message = Image(height=data.shape[0], width=data.shape[1], encoding=encoding, step=data.nbytes // data.shape[0])
+    message.header.stamp, message.header.frame_id = stamp(time_ns), frame
+    message.data = array.array("B", np.ascontiguousarray(data).tobytes())
+    return message
+
+
+class Cameras:
+    """Sends raw images to the node and hears what it makes of them."""
+
+    def __init__(self, ros):
+        self.nodes, self.probe = ros
+        self.process = self.nodes.start("camera_node")
+        self.heard = self.probe.hear(Image, FRONT.topic, qos.SENSOR)
+        self.raw = self.probe.speaker(Image, FRONT.raw_topic, qos.COMMAND)
+        self.probe.wait_for(lambda: self.probe.node.count_publishers(FRONT.topic) > 0, "the camera node's publisher")
+        self.now_ns = 10**9
+        self._await_active()
+
+    def _await_active(self):
+        def say():
+            self.now_ns += 10**8
+            self.raw.publish(image_message(picture(), "rgb8", self.now_ns))
+            self.probe.executor.spin_once(timeout_sec=0.05)
+            return self.heard
+
+        self.probe.wait_for(say, "the first image")
+        self.probe.wait_for(lambda: nanoseconds(self.heard[-1].header.stamp) == self.now_ns, "the last of the first images")
+
+    def answer(self, data, encoding, **changes):
+        """The image that the node makes of ``data``."""
+        self.now_ns += 10**8
+        count = len(self.heard)
+        self.raw.publish(image_message(data, encoding, self.now_ns, **changes))
+        self.probe.wait_for(lambda: len(self.heard) > count or self.process.ended(), "an image")
+        return self.heard[-1] if len(self.heard) > count else None
+
+
+@pytest.fixture(scope="module")
+def cameras(shared_ros):
+    return Cameras(shared_ros)
+
+
+def pixels(message):
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
+
+
+def test_an_image_is_cropped_and_resized_as_offline_and_keeps_stamp_and_frame(cameras):
+    raw = picture()
+    message = cameras.answer(raw, "rgb8")
+    assert np.array_equal(pixels(message), Observer(EMBODIMENT).image("front", raw))
+    assert (message.height, message.width, message.encoding) == (FRONT.height, FRONT.width, "rgb8")
+    assert nanoseconds(message.header.stamp) == cameras.now_ns
+    assert message.header.frame_id == FRONT.frame
+
+
+def test_rows_may_be_padded(cameras):
+    raw = picture()
+    padded = np.concatenate([raw.reshape(64, 240), np.full((64, 16), 77, np.uint8)], axis=1)
+    message = image_message(padded, "rgb8", 0)
+    cameras.now_ns += 10**8
+    message.width, message.header.stamp = 80, stamp(cameras.now_ns)
+    count = len(cameras.heard)
+    cameras.raw.publish(message)
+    cameras.probe.wait_for(lambda: len(cameras.heard) > count, "an image")
+    assert np.array_equal(pixels(cameras.heard[-1]), Observer(EMBODIMENT).image("front", raw))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "convert"),
+    [
+        ("bgr8", lambda rgb: rgb[..., ::-1]),
+        ("rgba8", lambda rgb: np.concatenate([rgb, np.full((*rgb.shape[:2], 1), 9, np.uint8)], axis=-1)),
+        ("bgra8", lambda rgb: np.concatenate([rgb[..., ::-1], np.full((*rgb.shape[:2], 1), 9, np.uint8)], axis=-1)),
+    ],
+)
+def test_other_orders_of_colours_give_the_same_image(cameras, encoding, convert):
+    raw = picture()
+    assert np.array_equal(pixels(cameras.answer(convert(raw), encoding)), Observer(EMBODIMENT).image("front", raw))
+
+
+def test_a_grey_image_gives_three_equal_colours(cameras):
+    grey = picture()[..., 0]
+    expected = Observer(EMBODIMENT).image("front", np.repeat(grey[..., None], 3, axis=2))
+    assert np.array_equal(pixels(cameras.answer(grey, "mono8")), expected)
+
+
+def test_sixteen_bits_per_colour_become_eight(cameras):
+    raw = picture()
+    result = pixels(cameras.answer(raw.astype(np.uint16) * 257, "rgb16"))
+    assert np.abs(result.astype(int) - Observer(EMBODIMENT).image("front", raw)).max() <= 1
+
+
+def test_a_frame_that_comes_out_of_order_is_dropped(cameras):
+    count = len(cameras.heard)
+    late = image_message(picture(), "rgb8", cameras.now_ns - 5 * 10**7)
+    again = image_message(picture(), "rgb8", cameras.now_ns)
+    cameras.raw.publish(late)
+    cameras.raw.publish(again)
+    cameras.answer(picture(), "rgb8")
+    assert [nanoseconds(message.header.stamp) for message in cameras.heard[count:]] == [cameras.now_ns]
+
+
+def test_a_clock_that_starts_anew_is_followed(cameras):
+    cameras.now_ns = 10**8
+    assert nanoseconds(cameras.answer(picture(), "rgb8").header.stamp) == cameras.now_ns
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "frame", "words"),
+    [
+        (picture(), "rgb9", FRONT.frame, ["camera front", "'rgb9'", "set the driver to"]),
+        (picture(), "rgb8", "some_other_frame", ["camera front", "'some_other_frame'", FRONT.frame]),
+        (picture()[..., 0].astype(np.float32), "32FC1", FRONT.frame, ["camera front", "32FC1", "set the driver to"]),
+    ],
+    ids=["unknown encoding", "wrong frame", "depth image"],
+)
+def test_an_image_that_cannot_be_used_ends_the_node_with_one_line(ros, data, encoding, frame, words):
+    nodes, probe = ros
+    process = nodes.start("camera_node")
+    raw = probe.speaker(Image, FRONT.raw_topic, qos.COMMAND)
+    sent = iter(range(10**9, 10**12, 10**8))
+    probe.every(0.05, lambda: raw.publish(image_message(data, encoding, next(sent), frame)))
+    probe.wait_for(process.ended, "the end of camera_node")
+    assert process.status() == 1
+    line = process.output.strip()
+    assert "\n" not in line
+    assert line.startswith("camera_node: error: ")
+    for word in words:
+        assert word in line
