@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=240, help="practice episodes")
     parser.add_argument("--evaluate", type=int, default=200, help="episodes of each evaluation")
     parser.add_argument("--first-seed", type=int, default=DEVELOPMENT_SEED, help="first scene seed of the evaluations")
-    parser.add_argument("--latency", type=float, default=0.05, help="seconds until a chunk takes effect")
+    parser.add_argument("--latency", type=float, default=0.05, help="seconds until a chunk takes effect while practising, as in the live graph")
     parser.add_argument("--workers", type=int, default=1, help="processes of each evaluation")
     parser.add_argument("--skip-base", action="store_true", help="do not evaluate the base checkpoint")
     arguments = parser.parse_args()
@@ -80,7 +80,7 @@ def main() -> None:
     scenes = range(arguments.first_seed, arguments.first_seed + arguments.evaluate)
 
     def judge(name: str, checkpoint: Checkpoint, best_of_n: bool | None, log: Log) -> None:
-        result = evaluate(checkpoint, base.task, scenes, best_of_n, arguments.workers, latency=arguments.latency)
+        result = evaluate(checkpoint, base.task, scenes, best_of_n, arguments.workers)
         log.write("evaluation", name=name, **_figures(result))
         print(f"{name}: {result.success:.3f} [{result.interval[0]:.3f}, {result.interval[1]:.3f}]{' best-of-N' if result.best_of_n else ''}", flush=True)
 

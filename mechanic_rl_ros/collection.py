@@ -13,6 +13,7 @@ from mechanic_rl_ros.algorithms.configuration import read_section
 from mechanic_rl_ros.data import Episode, Observation, Source
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.rollout import record_episode
+from mechanic_rl_ros.sim.environment import Environment
 from mechanic_rl_ros.workers import over_seeds
 
 DEMONSTRATION_SEED = 400_000
@@ -69,8 +70,6 @@ class _Demonstrator:
     """Environment and disturbed expert of one process."""
 
     def __init__(self, task: str, embodiment: Embodiment, config: CollectionConfig) -> None:
-        from mechanic_rl_ros.sim.environment import Environment
-
         self.env, self.config = Environment(task, embodiment), config
 
     def __call__(self, seed: int) -> Episode:

@@ -126,9 +126,8 @@ class Embodiment:
         """
         lines = self.differences(other)
         if lines:
-            raise UserError(
-                f"{what} was made for another embodiment ({lines[0]}{f' and {len(lines) - 1} more' if len(lines) > 1 else ''}): use the embodiment file that it was made with"
-            )
+            more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+            raise UserError(f"{what} was made for another embodiment ({lines[0]}{more}): use the embodiment file that it was made with")
 
 
 def load_embodiment(name: str | os.PathLike[str] = "fr3") -> Embodiment:

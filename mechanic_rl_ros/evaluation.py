@@ -9,6 +9,7 @@ from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.report.interval import wilson_interval as wilson
 from mechanic_rl_ros.rollout import run_episode
+from mechanic_rl_ros.sim.environment import Environment
 from mechanic_rl_ros.workers import over_seeds
 
 __all__ = ["EVALUATION_SEED", "Evaluation", "evaluate", "wilson"]
@@ -91,8 +92,6 @@ class _Trial:
     """Environment and policy of one process."""
 
     def __init__(self, checkpoint: Checkpoint, task: str, best_of_n: bool, region: str, latency: float) -> None:
-        from mechanic_rl_ros.sim.environment import Environment
-
         self.env = Environment(task, checkpoint.embodiment)
         self.actor, self.best_of_n, self.region, self.latency = Actor(checkpoint), best_of_n, region, latency
 

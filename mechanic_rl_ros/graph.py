@@ -128,8 +128,8 @@ def ros_arguments(spec: NodeSpec, settings: GraphSettings) -> list[str]:
 
 
 def _argument(value: Any) -> str:
-    # YAML on the command line: quotes keep a string a string, also an empty one or one of digits.
-    return f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
+    # YAML on the command line: quotes keep a string a string, also an empty one or one of digits; a quote in it is doubled.
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _check(settings: GraphSettings) -> None:
@@ -148,5 +148,5 @@ def _check(settings: GraphSettings) -> None:
                 raise UserError(f"parameter file {path} is not a mapping: compare it with config/nodes.yaml")
     except OSError as error:
         raise UserError(f"cannot read parameter file {path} ({os.strerror(error.errno or 0)}): give an existing YAML file") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"parameter file {path} is not valid YAML: {str(error).splitlines()[0]}") from error

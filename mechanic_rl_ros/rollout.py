@@ -3,56 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mechanic_rl_ros.data import Episode, Observation, Outcome, Source
-from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.policy.acting import Actor
 
-
-class StepLike(Protocol):
-    """What a step of the environment leads to."""
-
-    observation: Observation
-    reward: float
-    terminated: bool
-    truncated: bool
-    success: bool
-
-
-class NamedLike(Protocol):
-    """Something with a name: the task."""
-
-    name: str
-
-
-class SimulationLike(Protocol):
-    """What an environment simulates."""
-
-    embodiment: Embodiment
-    task: NamedLike
-
-
-class EnvironmentLike(Protocol):
-    """What a rollout needs of an environment; ``sim.environment.Environment`` has it."""
-
-    simulation: SimulationLike
-
-    def reset(self, seed: int, region: str = "all") -> Observation:
-        """Arranges the scene of ``seed`` and returns the first observation."""
-
-    def step(self, action: NDArray[np.float32]) -> StepLike:
-        """Executes one normalised action (A,) for one policy period."""
+if TYPE_CHECKING:
+    from mechanic_rl_ros.sim.environment import Environment
 
 
 Choose = Callable[[Observation], NDArray[np.float32]]
 
 
 def run_episode(
-    env: EnvironmentLike, actor: Actor, seed: int, best_of_n: bool = False, region: str = "all", latency: float = 0.0, actor_seed: int | None = None
+    env: Environment, actor: Actor, seed: int, best_of_n: bool = False, region: str = "all", latency: float = 0.0, actor_seed: int | None = None
 ) -> Episode:
     """Runs one episode with a receding horizon: T_p actions predicted, the first T_a executed.
 
@@ -62,7 +29,8 @@ def run_episode(
         seed: Scene seed.
         best_of_n: Let the critics choose among several chunks.
         region: Part of the scene in which objects are placed.
-        latency: Seconds until a chunk takes effect, less than a period. Until then the previous chunk plays on, and the action recorded for the interval is the average of what was commanded.
+        latency: Seconds until a chunk takes effect, less than a period. Until then the previous chunk plays on, and the action recorded for the
+            interval is the average of what was commanded.
         actor_seed: Seed of the sampling noise; the scene's unless given.
 
     Returns:
@@ -75,7 +43,7 @@ def run_episode(
 
 
 def record_episode(
-    env: EnvironmentLike,
+    env: Environment,
     choose: Choose,
     seed: int,
     name: str,

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import http.client
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -36,6 +37,7 @@ FINISHER = "episode_node"
 
 _START_BOUND_S = 60.0
 _SOCKET_NAME_BYTES = 96  # of 107: supervisord puts its process id behind it while it makes the socket
+_ERROR_PREFIX = re.compile(r"^\w+: error: ")
 _NO_ANSWER = (OSError, http.client.HTTPException, xmlrpc.client.Error)
 _NODE_ENVIRONMENT = {"MECHANIC_PARENT_DEATH_SIGNAL": "1", "PYTHONUNBUFFERED": "1", "RCUTILS_COLORIZED_OUTPUT": "0"}
 
@@ -137,7 +139,8 @@ class Supervisor:
             on_tick()
             if failure:
                 name, line = failure
-                raise UserError(line if line.startswith(name) else f"{name}: {line}")
+                text, from_node = _ERROR_PREFIX.subn("", line)
+                raise UserError(f"{name}: {text}" if from_node else f"{name}: {line} (more is in {self.logs / name}.log)")
             if until(states):
                 return
             if self._process is not None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from typing import Any
+
+import numpy as np
 
 STILL_S = 0.5  # wall seconds without a clock message after which simulated time counts as standing still
 SMOOTHING = 0.02  # share of a new measurement in the estimated rate
@@ -95,25 +98,22 @@ class BeatStatistics:
         """Notes the age of an observation at the first command that came of it."""
         self._latencies.append(seconds)
 
-    def take(self) -> dict[str, float]:
+    def take(self) -> dict[str, Any]:
         """Figures since the last call: see CommandStatus.msg for the names."""
-        import numpy as np
-
         beats = [pair for pair in zip(self._beats, list(self._beats)[1:], strict=False) if pair[0][0] >= 0 and pair[1][0] >= 0]
         wall = np.array([(b[1] - a[1]) * b[2] for a, b in beats])  # wall periods in seconds of the arm
-        latencies = np.array(self._latencies)
+        latencies = list(self._latencies)
         last = self._beats[-1] if self._beats else None
         self._beats.clear()
         self._latencies.clear()
         if last is not None:
             self._beats.append(last)
         if len(wall) == 0:
-            return {"period_mean_error": 0.0, "period_deviation": 0.0, "period_p99": 0.0, "latency_p50": 0.0, "latency_p99": 0.0, "latency_count": 0}
+            return {"period_count": 0, "period_mean_error": 0.0, "period_deviation": 0.0, "period_p99": 0.0, "latencies": latencies}
         return {
-            "period_mean_error": float(abs(wall.mean() / self._period_s - 1.0)),
+            "period_count": len(wall),
+            "period_mean_error": float(wall.mean() / self._period_s - 1.0),
             "period_deviation": float(wall.std() / self._period_s),
             "period_p99": float(np.quantile(wall, 0.99)),
-            "latency_p50": float(np.quantile(latencies, 0.5)) if len(latencies) else 0.0,
-            "latency_p99": float(np.quantile(latencies, 0.99)) if len(latencies) else 0.0,
-            "latency_count": len(latencies),
+            "latencies": latencies,
         }

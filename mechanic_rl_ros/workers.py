@@ -16,7 +16,8 @@ _work: Callable[[int], Any] | None = None
 def over_seeds(make: Callable[..., Callable[[int], Result]], arguments: tuple[Any, ...], seeds: Sequence[int], workers: int = 1) -> Iterator[Result]:
     """Yields ``make(*arguments)(seed)`` for every seed, in order.
 
-    Every process computes with one thread and builds its own work function once. As long as that function's result depends on the seed alone, the number of workers does not matter.
+    Every process computes with one thread and builds its own work function once. As long as that function's result depends on the seed alone, the
+    number of workers does not matter.
 
     Args:
         make: Builds the work function; importable, as are the arguments picklable between processes of this run.

@@ -107,6 +107,10 @@ class Nodes:
         assert len(process.output.splitlines()) == 1, process.output
         return process.output.strip()
 
+    def broken(self) -> bool:
+        """Whether a node has ended by a mistake: then there is nothing to wait for."""
+        return any(process.process.poll() not in (None, 0, -signal.SIGINT, -signal.SIGKILL) for process in self.started)
+
     def outputs(self) -> str:
         return "\n".join(f"--- {process.name} ({process.process.poll()})\n{process.output[-2000:]}" for process in self.started)
 
@@ -161,11 +165,13 @@ class Probe:
     def wait_for(self, condition: Callable[[], Any], what: str = "this", bound_s: float = BOUND_S) -> Any:
         """Spins until ``condition()`` is true, and gives what it gave."""
         deadline = time.monotonic() + bound_s
-        while not (result := condition()):
-            if time.monotonic() > deadline:
+        while True:
+            late = time.monotonic() > deadline or self.nodes.broken()
+            if result := condition():
+                return result
+            if late:
                 pytest.fail(f"{what} did not come\n{self.nodes.outputs()}")
             self.executor.spin_once(timeout_sec=0.05)
-        return result
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
         """Calls a service and gives its response."""

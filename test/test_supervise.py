@@ -95,7 +95,7 @@ def test_a_killed_process_comes_back(tmp_path: Path) -> None:
 
 def test_a_process_that_ends_with_status_1_is_reported_with_its_line_and_not_started_again(tmp_path: Path) -> None:
     nodes = Nodes(tmp_path, learner="mistaken", arm="obedient")
-    with pytest.raises(UserError, match=r"^learner: error: seed 99 is out of range"), nodes.supervisor() as supervisor:
+    with pytest.raises(UserError, match=r"^learner: seed 99 is out of range"), nodes.supervisor() as supervisor:
         supervisor.wait(lambda: None, until=lambda states: False)
     assert (tmp_path / "logs" / "learner.log").read_text().count("seed 99") == 1
 

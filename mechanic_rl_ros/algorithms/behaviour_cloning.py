@@ -1,7 +1,7 @@
 """Behaviour cloning: from demonstrations to a base checkpoint.
 
-First the encoder learns, together with a denoiser, from randomly shifted images; then it is frozen, all frames are encoded once, and a fresh denoiser learns on the cached frames: the
-same form of input that online finetuning uses.
+First the encoder learns, together with a denoiser, from randomly shifted images; then it is frozen, all frames are encoded once, and a fresh denoiser
+learns on the cached frames: the same form of input that online finetuning uses.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _train_denoiser(
     device = policy.frame_mean.device
     buffer = ReplayBuffer(policy.config, sum(len(item) for item in frames), gamma=1.0, device=device)
     for episode, encoded in zip(episodes, frames, strict=True):
-        buffer.add(encoded, torch.from_numpy(episode.actions).to(device), torch.from_numpy(episode.rewards).to(device), solved=True)
+        buffer.add(encoded, torch.from_numpy(episode.actions).to(device), torch.from_numpy(episode.rewards).to(device), solved=True, terminal=True)
     policy.denoiser = Denoiser(policy.config).to(device)
     tuner, smooth = Mechanic(policy.denoiser.parameters()), 1.0
     for update in range(config.denoiser_updates):

@@ -1,8 +1,9 @@
 """The learner: implicit Q-learning critics, and an actor that clones demonstrations and its own good behaviour.
 
-Critics as in IQL (Kostrikov, Nair, Levine 2021): V by expectile regression towards min Q, Q towards n-step returns bootstrapped with V; nothing is ever asked about actions that were not
-executed. The actor's denoising loss counts a practised chunk fully or not at all: the episode must have succeeded and the chunk's advantage not be poor. Exponential weights, PPO on the
-denoising chain and latent-noise SAC were tried on the same problem and either ruined the actor or learned less.
+Critics as in IQL (Kostrikov, Nair, Levine 2021): V by expectile regression towards min Q, Q towards n-step returns bootstrapped with V; nothing is
+ever asked about actions that were not executed. The actor's denoising loss counts a practised chunk fully or not at all: the episode must have
+succeeded and the chunk's advantage not be poor. Exponential weights, PPO on the denoising chain and latent-noise SAC were tried on the same problem
+and either ruined the actor or learned less.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from torch import Tensor, nn
 from mechanic_rl_ros.algorithms.configuration import read_section
 from mechanic_rl_ros.algorithms.gate import Gate
 from mechanic_rl_ros.algorithms.learner_state import read_learner, write_learner
-from mechanic_rl_ros.data import Episode
+from mechanic_rl_ros.data import Episode, Outcome
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
 from mechanic_rl_ros.policy.critic import TwinQ, Value
+from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
 from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
 from mechanic_rl_ros.tuner.mechanic import Mechanic
@@ -67,7 +69,8 @@ class FilteredIqlConfig:
 class Learner:
     """Learns from episodes as they arrive, in updates of a few milliseconds, and hands out weights.
 
-    Use: ``add_episode`` whenever one arrives; ``update`` while ``updates_due() > 0``; now and then ``save``, then publish ``weights()``. Saving before publishing keeps versions unique
+    Use: ``add_episode`` whenever one arrives; ``update`` while ``updates_due() > 0``; now and then ``save``, then publish ``weights()``. Saving
+        before publishing keeps versions unique
     across a crash.
 
     Attributes:
@@ -128,8 +131,9 @@ class Learner:
             return False
         frames = encode_episode(self.policy, episode, self.device)
         actions, rewards = (torch.from_numpy(array).to(self.device) for array in (episode.actions, episode.rewards))
-        self.practice.add(frames, actions, rewards, episode.success)
-        self.gate.add(episode.success, episode.best_of_n)
+        self.practice.add(frames, actions, rewards, episode.success, terminal=episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE))
+        if episode.outcome is not Outcome.ABORTED:
+            self.gate.add(episode.success, episode.best_of_n)
         return True
 
     def updates_due(self) -> int:
@@ -244,9 +248,10 @@ class Learner:
         _descend(loss, self.policy.denoiser, self.actor_tuner)
         self._losses["actor_loss"] = float(loss.detach())
 
-    def _acting_networks(self) -> tuple[nn.Module, TwinQ, Value]:
+    def _acting_networks(self) -> tuple[DiffusionPolicy, TwinQ, Value]:
         policy, q, value = copy.deepcopy(self.policy), copy.deepcopy(self.q), copy.deepcopy(self.value)
-        for network, tuner in ((policy.denoiser, self.actor_tuner), (q, self.critic_tuner), (value, self.value_tuner)):
+        pairs: list[tuple[nn.Module, Mechanic]] = [(policy.denoiser, self.actor_tuner), (q, self.critic_tuner), (value, self.value_tuner)]
+        for network, tuner in pairs:
             with torch.no_grad():
                 torch._foreach_copy_(list(network.parameters()), tuner.averages())
         return policy, q, value
@@ -272,5 +277,5 @@ def _demonstrations(checkpoint: Checkpoint, config: FilteredIqlConfig, device: t
     for frames, actions in zip(shown["frames"].float().to(device).split(lengths), shown["actions"].float().to(device).split(lengths), strict=True):
         rewards = torch.zeros(len(frames) - 1, device=device)
         rewards[-1] = 1.0  # only solved demonstrations are kept
-        buffer.add(frames, actions[:-1], rewards, solved=True)
+        buffer.add(frames, actions[:-1], rewards, solved=True, terminal=True)
     return buffer

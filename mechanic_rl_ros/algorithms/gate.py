@@ -14,8 +14,8 @@ def alternates(number: int) -> bool:
 class Gate:
     """Compares the success of plain and best-of-N episodes over a sliding memory.
 
-    An immature critic chooses worse than chance, so best-of-N starts off. It is switched on when its success is higher with a probability of ``on`` (normal approximation to two Beta
-    posteriors), and off again below ``off``; in between the last decision holds.
+    An immature critic chooses worse than chance, so best-of-N starts off. It is switched on when its success is higher with a probability of ``on``
+    (normal approximation to two Beta posteriors), and off again below ``off``; in between the last decision holds.
     """
 
     def __init__(self, memory: float = 40.0, on: float = 0.8, off: float = 0.4) -> None:

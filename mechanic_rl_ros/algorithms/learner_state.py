@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -70,9 +69,16 @@ def read_learner(directory: Path, learner: Learner) -> None:
         raise UserError(f"learner state {directory} is not valid JSON: it is damaged, start without it") from error
     if not isinstance(manifest, dict) or manifest.get("sha256") != hashlib.sha256(data).hexdigest():
         raise UserError(f"learner state {directory} does not match its checksum: it is damaged, start without it")
-    if (manifest["signature"], manifest["encoder"]) != (learner.checkpoint.signature, learner.fingerprint):
+    if (manifest.get("signature"), manifest.get("encoder")) != (learner.checkpoint.signature, learner.fingerprint):
         raise UserError(f"learner state {directory} belongs to another base checkpoint: start from that one, or without it")
     tensors = read_tensors(data, f"learner state {directory}")
+    try:
+        _take(learner, manifest, tensors)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"learner state {directory} is incomplete ({str(error).splitlines()[0]}): it is damaged, start without it") from error
+
+
+def _take(learner: Learner, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     for name in NETWORKS:
         getattr(learner, name).load_state_dict(_below(tensors, name))
     for name in TUNERS:

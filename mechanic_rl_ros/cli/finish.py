@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
 from mechanic_rl_ros.cli.console import err, out
@@ -47,10 +49,8 @@ def draw_and_summarise(folder: Path) -> None:
     for name, line in data.evaluations.items():
         rate = line["successes"] / max(line["episodes"], 1)
         table.add_row(f"{name} policy", f"{rate:.3f} (95 % interval {line['low']:.3f} to {line['high']:.3f}, {line['episodes']} unseen scenes)")
-    if data.records.get("command"):
-        last = data.records["command"][-1]
-        table.add_row("control period", f"{_text(last['period_ms'])} ms nominal, 99th percentile {_text(last['period_p99_ms'])} ms")
-        table.add_row("camera to command", f"99th percentile {_text(last['latency_p99_ms'])} ms, {last['late_actions']} late actions")
+    for name, text in _timing(data):
+        table.add_row(name, text)
     for name in ("checkpoint", "report.png", FILE, "episodes", "tensorboard"):
         if (folder / name).exists():
             table.add_row(name, str(folder / name))
@@ -65,5 +65,18 @@ def _record(writer: MetricsWriter, folder: Path, name: str, result: Evaluation) 
     mirror.close()
 
 
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _timing(data: RunData) -> Iterator[tuple[str, str]]:
+    """Rows on how regular and how quick control was, from the windows in which the policy moved the arm; the middle one of all windows, and the worst."""
+    moving = data.column("command", "latency_p99_ms") > 0
+    if not moving.any():
+        return
+    columns = {name: data.column("command", name)[moving] for name in ("period_mean_error", "period_deviation", "latency_p99_ms")}
+    middle, worst = ({name: reduce(values) for name, values in columns.items()} for reduce in (np.nanmedian, np.nanmax))
+    yield (
+        "control period",
+        f"mean off by {middle['period_mean_error']:.1%} (worst {worst['period_mean_error']:.1%}), deviation {middle['period_deviation']:.1%}",
+    )
+    yield "camera to command", f"99th percentile {middle['latency_p99_ms']:.0f} ms simulated (worst {worst['latency_p99_ms']:.0f} ms)"
+    swap = data.column("policy", "swap_p99_ms")
+    if (swap > 0).any():
+        yield "weights to acting", f"99th percentile {swap[swap > 0][-1]:.0f} ms"

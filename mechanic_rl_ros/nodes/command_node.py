@@ -111,7 +111,8 @@ class CommandNode(Node):
             now_ns = self.clock.now_ns(at)
             if now_ns is None:
                 beat = None
-                self.statistics.skip()
+                with self.lock:
+                    self.statistics.skip()
                 self.stopping.wait(0.02)
                 continue
             if beat is None or abs(now_ns - beat * self.period_ns) > 10 * self.period_ns:
@@ -123,23 +124,23 @@ class CommandNode(Node):
             at = time.monotonic()
             now_ns = self.clock.now_ns(at)
             if now_ns is not None:
-                self.statistics.beat(now_ns, at, self.clock.rate)
-                self._tick(now_ns)
+                self._tick(now_ns, at)
 
-    def _tick(self, now_ns: int) -> None:
+    def _tick(self, now_ns: int, at: float) -> None:
         with self.lock:
             command = self.commander.tick(now_ns)
             closed = self.executed.add(now_ns, command)
+            self._note(now_ns, at, command)
         if command.trajectory is not None:
             self.trajectories.publish(trajectory_to_message(command.trajectory, self.embodiment.joints.names))
         if command.finger is not None and command.finger != self.last_finger:
             self.gripper.publish(Float64MultiArray(data=[command.finger]))
             self.last_finger = command.finger
-        self._note(now_ns, command)
         for interval in closed:
             self._publish_executed(interval)
 
-    def _note(self, now_ns: int, command: Command) -> None:
+    def _note(self, now_ns: int, at: float, command: Command) -> None:
+        self.statistics.beat(now_ns, at, self.clock.rate)
         self.holding, self.late_actions, self.settled = command.holding, command.late_actions, command.trajectory is None
         self.limited.update(command.limited)
         if not command.holding and command.chunk_stamp_ns > self.last_chunk_ns and command.chunk_stamp_ns:
@@ -204,7 +205,7 @@ class CommandNode(Node):
     def _publish_status(self) -> None:
         with self.lock:
             figures = self.statistics.take()
-        limited, self.limited = self.limited, Counter()
+            limited, self.limited = self.limited, Counter()
         message = msg.CommandStatus(period=self.period_ns * 1e-9, late_actions=self.late_actions, holding=self.holding)
         message.header.stamp = self.get_clock().now().to_msg()
         for name, value in figures.items():

@@ -37,6 +37,7 @@ class MonitorNode(Node):
         self.board = TensorBoardMirror(self.directory / "tensorboard")
         self.fault_line = ""
         self.recent: deque[bool] = deque(maxlen=RECENT)
+        self.latencies: deque[float] = deque(maxlen=500)
         self.swaps: deque[float] = deque(maxlen=500)
         self.chunk: msg.ActionChunk | None = None
         self.start_ns, self.last_id, self.last_swap = 0, "", -1.0
@@ -117,10 +118,11 @@ class MonitorNode(Node):
             self.swaps.append(s.swap_time)
             self.last_swap = s.swap_time
         swap_ms = 1e3 * float(np.quantile(self.swaps, 0.99)) if self.swaps else 0.0
-        self._write("policy", version=s.version, inference_ms=1e3 * s.inference_time, swap_p99_ms=swap_ms, refused=s.refused)
+        self._write("policy", version=s.version, inference_ms=1e3 * s.inference_time, swap_ms=1e3 * s.swap_time, swap_p99_ms=swap_ms, refused=s.refused)
 
     def _on_command(self, s: msg.CommandStatus) -> None:
-        if s.period_p99 == 0.0:
+        self.latencies.extend(s.latencies)
+        if s.period_count == 0:
             return  # no beat in this window: the clock stands still
         self._write(
             "command",
@@ -128,12 +130,17 @@ class MonitorNode(Node):
             period_mean_error=s.period_mean_error,
             period_deviation=s.period_deviation,
             period_p99_ms=1e3 * s.period_p99,
-            latency_p50_ms=1e3 * s.latency_p50,
-            latency_p99_ms=1e3 * s.latency_p99,
+            period_count=s.period_count,
+            latency_p50_ms=self._latency_ms(0.5),
+            latency_p99_ms=self._latency_ms(0.99),
+            latencies_ms=[round(1e3 * value, 2) for value in s.latencies],
             late_actions=s.late_actions,
             holding=s.holding,
             limited=dict(zip(s.limited, s.limited_count, strict=False)),
         )
+
+    def _latency_ms(self, quantile: float) -> float:
+        return 1e3 * float(np.quantile(self.latencies, quantile)) if self.latencies else 0.0
 
     def _on_clock(self, message: Clock) -> None:
         self.clock_ns = nanoseconds(message.clock)

@@ -22,7 +22,8 @@ from mechanic_rl_ros.policy.weights import WeightsError
 class Actor:
     """A policy that acts, on its own or best-of-N: N chunks are drawn and the critics' favourite is played.
 
-    The encoder never changes while a policy practises, so weights carry the denoiser and the two Q functions only; a fingerprint ties them to the encoder that they were trained with.
+    The encoder never changes while a policy practises, so weights carry the denoiser and the two Q functions only; a fingerprint ties them to the
+    encoder that they were trained with.
 
     Attributes:
         version: Version of the weights that act.

@@ -38,8 +38,8 @@ class Checkpoint:
         config: Architecture.
         policy: State of a ``DiffusionPolicy``.
         critics: State of ``TwinQ`` (prefix ``q.``) and ``Value`` (prefix ``value.``); None before any finetuning.
-        demonstrations: ``frames`` float16 (N, frame_dim), ``actions`` float16 (N, A), ``lengths`` int64 (E,): frames of each episode, one more than its actions (the last action of each
-            is a filler); None when they are not shipped.
+        demonstrations: ``frames`` float16 (N, frame_dim), ``actions`` float16 (N, A), ``lengths`` int64 (E,): frames of each episode, one more than
+            its actions (the last action of each is a filler); None when they are not shipped.
         version: Number of updates behind the weights; 0 for a base checkpoint.
         metadata: Plain data: ``prefers_best_of_n``, how it was made.
     """

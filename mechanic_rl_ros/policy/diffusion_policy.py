@@ -20,8 +20,8 @@ CLIP = 5.0  # standard deviations: a frame unlike all demonstrations must not sa
 class DiffusionPolicy(nn.Module):
     """Samples action chunks from observations.
 
-    A *frame* is the vector (visual features of every camera, state) of one time step. Frames are what is cached, stored and replayed; ``observe`` turns the last T_o of them into the
-    normalised observation that denoiser and critics read.
+    A *frame* is the vector (visual features of every camera, state) of one time step. Frames are what is cached, stored and replayed; ``observe``
+    turns the last T_o of them into the normalised observation that denoiser and critics read.
     """
 
     alphas: Tensor

@@ -16,7 +16,8 @@ from mechanic_rl_ros.errors import UserError
 def replacing_folder(path: Path, what: str) -> Iterator[Path]:
     """Yields an empty folder to fill; on success it takes the place of ``path``, otherwise it is removed.
 
-    A folder cannot be renamed over a full one, so the old one first becomes ``<path>.old``; ``existing_folder`` finds it there if the process dies between the two renames.
+    A folder cannot be renamed over a full one, so the old one first becomes ``<path>.old``; ``existing_folder`` finds it there if the process dies
+    between the two renames.
 
     Args:
         path: The folder to replace.

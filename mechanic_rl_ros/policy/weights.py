@@ -52,9 +52,8 @@ def unpack_weights(data: bytes, signature: str) -> tuple[int, dict[str, Tensor],
     tensors = read_tensors(data, "weights message", WeightsError)
     header = _header(data)
     if header.get("signature") != signature:
-        raise WeightsError(
-            f"weights message was made for architecture {header.get('signature')}, this policy is {signature}: start learner and policy from the same checkpoint"
-        )
+        theirs = header.get("signature")
+        raise WeightsError(f"weights message was made for architecture {theirs}, this policy is {signature}: start learner and policy from one checkpoint")
     version, metadata = header.get("version"), header.get("metadata")
     if not isinstance(version, int) or isinstance(version, bool) or version < 0 or not isinstance(metadata, dict):
         raise WeightsError("weights message has no valid version or metadata: it is refused")

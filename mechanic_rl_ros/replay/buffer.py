@@ -19,7 +19,7 @@ class Rows:
         frames: (B, T_o, frame_dim), oldest first; what is not yet seen at an episode's start is its first frame.
         chunks: (B, T_p, A); after an episode's end its last action goes on.
         returns: (B,), sum of gamma^k r over n <= T_a steps.
-        discounts: (B,), gamma^n, or 0 after a success, where nothing follows. Time-outs are bootstrapped through.
+        discounts: (B,), gamma^n, or 0 where a terminal state (success or failure) is reached within n steps. Time-outs are bootstrapped through.
         next_frames: (B, T_o, frame_dim), n steps later.
         solved: (B,), 1 in episodes that ended in success.
     """
@@ -40,7 +40,8 @@ class Rows:
 class ReplayBuffer:
     """A ring of frames; the oldest episodes make room for new ones.
 
-    Position p of the ring holds frame p and the action taken at it; the last frame of an episode has no action and is no row. Visual features are kept in half precision.
+    Position p of the ring holds frame p and the action taken at it; the last frame of an episode has no action and is no row. Visual features are
+    kept in half precision.
     """
 
     def __init__(self, config: PolicyConfig, capacity: int, gamma: float, device: torch.device | str = "cpu") -> None:
@@ -50,7 +51,7 @@ class ReplayBuffer:
         self._states = torch.zeros(capacity, config.state_dim, device=self.device)
         self._actions = torch.zeros(capacity, config.action_dim, device=self.device)
         self._rewards = torch.zeros(capacity, device=self.device)
-        self._episodes: list[tuple[int, int, bool]] = []  # first position, frames, solved; oldest first
+        self._episodes: list[tuple[int, int, bool, bool]] = []  # first position, frames, solved, terminal; oldest first
         self._head = 0
         self._rebuild()
 
@@ -63,14 +64,15 @@ class ReplayBuffer:
         """Number of episodes that are still held."""
         return len(self._episodes)
 
-    def add(self, frames: Tensor, actions: Tensor, rewards: Tensor, solved: bool) -> None:
+    def add(self, frames: Tensor, actions: Tensor, rewards: Tensor, solved: bool, terminal: bool) -> None:
         """Adds one episode.
 
         Args:
             frames: (T + 1, frame_dim).
             actions: (T, A) as executed.
             rewards: (T,).
-            solved: Whether it ended in success, so that nothing follows its last frame.
+            solved: Whether it ended in success.
+            terminal: Whether nothing follows its last frame: true for a success or a failure, false for a time-out.
 
         Raises:
             UserError: The episode has no step, or is longer than the buffer.
@@ -87,7 +89,7 @@ class ReplayBuffer:
         self._states[where] = frames[:, self.config.feature_dim :]
         self._actions[where] = torch.cat([actions, actions[-1:]])
         self._rewards[where] = torch.cat([rewards, torch.zeros_like(rewards[:1])])
-        self._episodes.append((start, count, solved))
+        self._episodes.append((start, count, solved, terminal))
         self._head = start + count
         self._rebuild()
 
@@ -103,7 +105,7 @@ class ReplayBuffer:
         visited = positions[:, None] + steps
         rewards = torch.where(visited < last[:, None], self._rewards[visited.clamp(max=self.capacity - 1)], 0.0)
         chunk = torch.minimum(positions[:, None] + torch.arange(self.config.prediction_horizon, device=self.device), last[:, None] - 1)
-        ended = solved & (following == last)
+        ended = self._terminal[positions] & (following == last)
         return Rows(
             frames=self._window(positions, first),
             chunks=self._actions[chunk],
@@ -115,8 +117,8 @@ class ReplayBuffer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything as tensors, for a file; ``restore`` takes it back."""
-        used = max((start + count for start, count, _ in self._episodes), default=0)
-        episodes = torch.tensor([[start, count, int(solved)] for start, count, solved in self._episodes], dtype=torch.int64).reshape(-1, 3)
+        used = max((start + count for start, count, *_ in self._episodes), default=0)
+        episodes = torch.tensor(self._episodes, dtype=torch.int64).reshape(-1, 4)
         names = ("features", "states", "actions", "rewards")
         return {**{name: getattr(self, f"_{name}")[:used].cpu() for name in names}, "episodes": episodes, "head": torch.tensor([self._head])}
 
@@ -126,8 +128,8 @@ class ReplayBuffer:
         Raises:
             UserError: It was saved by a replay of other sizes.
         """
-        episodes = [(int(start), int(count), bool(solved)) for start, count, solved in state["episodes"].tolist()]
-        used = max((start + count for start, count, _ in episodes), default=0)
+        episodes = [(start, count, bool(solved), bool(terminal)) for start, count, solved, terminal in state["episodes"].tolist()]
+        used = max((start + count for start, count, *_ in episodes), default=0)
         for name in ("features", "states", "actions", "rewards"):
             target = getattr(self, f"_{name}")
             if used > self.capacity or state[name].shape != target[:used].shape:
@@ -143,10 +145,12 @@ class ReplayBuffer:
 
     def _rebuild(self) -> None:
         self._first = torch.zeros(self.capacity, dtype=torch.int64, device=self.device)
-        self._last, self._solved = torch.zeros_like(self._first), torch.zeros(self.capacity, dtype=torch.bool, device=self.device)
+        self._last = torch.zeros_like(self._first)
+        self._solved = torch.zeros(self.capacity, dtype=torch.bool, device=self.device)
+        self._terminal = torch.zeros_like(self._solved)
         rows = []
-        for start, count, solved in self._episodes:
+        for start, count, solved, terminal in self._episodes:
             where = slice(start, start + count)
-            self._first[where], self._last[where], self._solved[where] = start, start + count - 1, solved
+            self._first[where], self._last[where], self._solved[where], self._terminal[where] = start, start + count - 1, solved, terminal
             rows.append(torch.arange(start, start + count - 1))
         self._rows = (torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64)).to(self.device)

@@ -24,9 +24,15 @@ class LiveTable:
         self._console = console or Console()
         self._latest: dict[str, Record] = {}
         self._progress = Progress(
-            TextColumn("practice"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("episodes"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
         )
-        self._task = self._progress.add_task("practice", total=episodes)
+        self._task = self._progress.add_task("starting the nodes", total=episodes)
         self._live = Live(self, console=self._console, refresh_per_second=4, transient=False) if self._console.is_terminal else None
 
     def __enter__(self) -> LiveTable:
@@ -43,7 +49,7 @@ class LiveTable:
         for record in records:
             self._latest[record["kind"]] = record
             if record["kind"] == "episode":
-                self._progress.update(self._task, completed=record["number"])
+                self._progress.update(self._task, completed=record["number"], description="practising")
                 if self._live is None:
                     self._console.print("  ".join(f"{name} {value}" for name, value in self.cells().items()), highlight=False, soft_wrap=True)
 

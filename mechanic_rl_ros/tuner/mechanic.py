@@ -31,14 +31,16 @@ class Mechanic(torch.optim.Optimizer):
 
     Three published ideas, joined so that no number depends on the problem:
 
-    * Mechanic (Cutkosky, Defazio, Mehta: Mechanic, a learning rate tuner, NeurIPS 2023): the sum of all steps D is multiplied by a scale S, learned online from h = <D, g>, the slope of
-      the loss along D.
-    * A relative unit: a step is one percent of the tensor's root mean square (or of the network's, where the tensor is smaller), so S starts at 1 instead of 1e-8 and has nothing to discover
-      but a factor of order one.
-    * Schedule-Free averaging (Defazio et al., The road less scheduled, NeurIPS 2024): D is averaged over time, gradients and h are taken between the sum and its average. At the noisy end
-      of a trajectory h says "you have gone too far" at every useful rate; near the average it has the right sign.
+    * Mechanic (Cutkosky, Defazio, Mehta: Mechanic, a learning rate tuner, NeurIPS 2023): the sum of all steps D is multiplied by a scale S, learned
+      online from h = <D, g>, the slope of the loss along D.
+    * A relative unit: a step is one percent of the tensor's root mean square (or of the network's, where the tensor is smaller), so S starts at 1
+      instead of 1e-8 and has nothing to discover but a factor of order one.
+    * Schedule-Free averaging (Defazio et al., The road less scheduled, NeurIPS 2024): D is averaged over time, gradients and h are taken between the
+      sum and its average. At the noisy end of a trajectory h says "you have gone too far" at every useful rate; near the average it has the right
+      sign.
 
-    A gradient that is not finite is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are. ``state_dict`` is keyed by position and continues bit-equally.
+    A gradient that is not finite is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are. ``state_dict`` is keyed
+    by position and continues bit-equally.
     """
 
     def __init__(self, params: Iterable[Any], averaging: bool = True) -> None:
@@ -143,7 +145,7 @@ def _advance_directions(tensors: list[Tensor], gradients: list[Any], active: lis
     else:
         firsts = [state["first"] for state in active]
         torch._foreach_lerp_(firsts, gradients, 1.0 - MOMENTUM)
-        numerators = torch._foreach_div(firsts, [1.0 - MOMENTUM**t for t in steps])
+        numerators = list(torch._foreach_div(firsts, [1.0 - MOMENTUM**t for t in steps]))
     updates = torch._foreach_div(numerators, denominators)
     torch._foreach_add_(updates, tensors, alpha=WEIGHT_DECAY)
     roots = torch.tensor([tensor.numel() ** 0.5 for tensor in tensors], device=sizes.device, dtype=sizes.dtype)

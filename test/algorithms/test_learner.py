@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner
+from mechanic_rl_ros.data import Outcome
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor, acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, unpack_weights
@@ -150,6 +151,22 @@ def test_a_damaged_save_is_refused(learner, checkpoint, tmp_path):
         Learner.create(QUICK, checkpoint).restore(tmp_path / "state")
     with pytest.raises(UserError, match="cannot read"):
         Learner.create(QUICK, checkpoint).restore(tmp_path / "nowhere")
+
+
+def test_an_incomplete_save_is_refused(learner, checkpoint, tmp_path):
+    learner.save(tmp_path)
+    manifest = json.loads((tmp_path / "learner.json").read_text())
+    del manifest["gate"]
+    (tmp_path / "learner.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="incomplete"):
+        Learner.create(QUICK, checkpoint).restore(tmp_path)
+
+
+def test_an_aborted_episode_is_learned_from_but_is_no_vote_for_the_gate(learner, practise):
+    rows, plain = len(learner.practice), copy.deepcopy(learner.gate.state())
+    learner.add_episode(dataclasses.replace(practise(60, expert=False), outcome=Outcome.ABORTED))
+    assert len(learner.practice) > rows
+    assert learner.gate.state() == plain
 
 
 def test_a_save_of_another_base_is_refused(learner, checkpoint, tmp_path):

@@ -16,6 +16,11 @@ def message(actor: Actor, version: int = 9, **changes) -> bytes:
     return pack_weights(version, tensors, metadata)
 
 
+def receive(actor: Actor, data: bytes) -> None:
+    version, tensors, metadata = unpack_weights(data, actor.signature)
+    actor.load(tensors, version, metadata)
+
+
 def test_a_chunk_has_the_shape_and_range_of_actions(checkpoint, observe):
     actor = Actor(checkpoint)
     for best_of_n in (False, True):
@@ -95,8 +100,7 @@ def test_good_weights_are_swapped_in(checkpoint, observe):
     checkpoint.critics = None
     actor = Actor(checkpoint)
     bias = torch.full_like(actor.policy.denoiser.leave.bias, 0.5)
-    version, tensors, metadata = unpack_weights(message(actor, **{"denoiser.leave.bias": bias}), actor.signature)
-    actor.load(tensors, version, metadata)
+    receive(actor, message(actor, **{"denoiser.leave.bias": bias}))
     assert (actor.version, actor.prefers_best_of_n, actor.has_critic) == (9, True, True)
     assert torch.equal(actor.policy.denoiser.leave.bias, bias)
 
@@ -118,8 +122,7 @@ def test_bad_weights_are_refused_and_the_old_ones_stay(checkpoint, changes, reas
     actor = Actor(checkpoint)
     before = {name: tensor.clone() for name, tensor in acting_tensors(actor.policy, actor.critic).items()}
     with pytest.raises(WeightsError, match=reason):
-        version, tensors, metadata = unpack_weights(message(actor, **changes), actor.signature)
-        actor.load(tensors, version, metadata)
+        receive(actor, message(actor, **changes))
     assert actor.version == 7
     assert all(torch.equal(before[name], tensor) for name, tensor in acting_tensors(actor.policy, actor.critic).items())
 

@@ -12,12 +12,12 @@ CONFIG = PolicyConfig.for_embodiment(load_embodiment())
 GAMMA = 0.9
 
 
-def fill(buffer: ReplayBuffer, steps: int, solved: bool, mark: float = 0.0) -> None:
+def fill(buffer: ReplayBuffer, steps: int, solved: bool, mark: float = 0.0, failed: bool = False) -> None:
     """An episode whose frame t holds mark + t in every entry, and whose action t is t / 100."""
     count = torch.arange(steps + 1, dtype=torch.float32)
     rewards = torch.zeros(steps)
     rewards[-1] = float(solved)
-    buffer.add((mark + count)[:, None].expand(-1, CONFIG.frame_dim), (count[:-1] / 100)[:, None].expand(-1, 4), rewards, solved)
+    buffer.add((mark + count)[:, None].expand(-1, CONFIG.frame_dim), (count[:-1] / 100)[:, None].expand(-1, 4), rewards, solved, solved or failed)
 
 
 def all_rows(buffer: ReplayBuffer) -> Rows:
@@ -67,6 +67,14 @@ def test_a_timeout_is_bootstrapped_from_its_last_frame():
     assert float(rows.solved.sum()) == 0.0
 
 
+def test_a_failure_is_terminal_and_worth_nothing():
+    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+    fill(buffer, 6, False, failed=True)
+    rows = all_rows(buffer)
+    torch.testing.assert_close(rows.discounts, torch.tensor([GAMMA**4, GAMMA**4, 0.0, 0.0, 0.0, 0.0]))
+    assert float(rows.returns.abs().sum() + rows.solved.sum()) == 0.0
+
+
 def test_the_oldest_episodes_make_room():
     buffer = ReplayBuffer(CONFIG, 20, GAMMA)
     for number in range(7):
@@ -85,7 +93,7 @@ def test_an_episode_that_does_not_fit_is_refused():
     buffer = ReplayBuffer(CONFIG, 5, GAMMA)
     for steps in (0, 5):
         with pytest.raises(UserError, match="does not fit"):
-            buffer.add(torch.zeros(steps + 1, CONFIG.frame_dim), torch.zeros(steps, 4), torch.zeros(steps), False)
+            buffer.add(torch.zeros(steps + 1, CONFIG.frame_dim), torch.zeros(steps, 4), torch.zeros(steps), False, False)
 
 
 def test_a_restored_replay_draws_the_same_rows():

@@ -23,18 +23,22 @@ chunks = st.tuples(st.just("chunk"), actions, stamps, st.sampled_from([100 * MS,
 overrides = st.tuples(st.just("override"), st.one_of(st.none(), actions), stamps)
 joints = st.tuples(st.just("joints"), st.sampled_from([0.0, 0.0, 0.0, 0.01, 0.3, -2.0, float("nan"), 1e300]), stamps)
 runs = st.tuples(st.just("run"), st.integers(1, 25))
+blind = st.tuples(st.just("blind"), st.integers(1, 25))
 clocks = st.tuples(st.just("clock"), st.sampled_from([-10_000, -40, -1, 1, 15, 60, 150, 10_000, 10**9]))
 pauses = st.tuples(st.just("pause"), st.integers(1, 30))
 others = st.sampled_from([("start",), ("start",), ("stop",), ("moved", 0.4), ("moved", -1.0)])
-events = st.lists(st.one_of(runs, runs, chunks, chunks, overrides, joints, clocks, pauses, others), min_size=1, max_size=30)
+events = st.lists(st.one_of(runs, runs, chunks, chunks, overrides, joints, clocks, pauses, blind, others), min_size=5, max_size=30)
+poses = st.lists(st.floats(0.0, 1.0), min_size=7, max_size=7).map(
+    lambda s: limits.POSITION_LOWER + np.array(s) * (limits.POSITION_UPPER - limits.POSITION_LOWER)
+)
 
 
 class World:
     """A robot on its own steady clock, and a commander on a clock that may jump."""
 
-    def __init__(self):
+    def __init__(self, pose):
         self.commander = Commander(EMBODIMENT)
-        self.robot = TrajectoryController(EMBODIMENT.joints.home)
+        self.robot = TrajectoryController(pose)
         self.robot_ns = 0
         self.now_ns = 50_000_000_000
 
@@ -46,6 +50,10 @@ class World:
     def run(self, ticks):
         for _ in range(ticks):
             self.joints(0.0, 0)
+            self._tick(20 * MS, 20 * MS)
+
+    def blind(self, ticks):
+        for _ in range(ticks):
             self._tick(20 * MS, 20 * MS)
 
     def pause(self, ticks):
@@ -121,7 +129,7 @@ class World:
         assert (v <= high + 1e-6).all(), (high - v).min()
 
 
-@given(events)
-@settings(max_examples=60, deadline=None)
-def test_no_sequence_of_inputs_makes_the_arm_break_its_limits_or_move_blindly(events):
-    World().play(events)
+@given(st.one_of(st.just(np.array(EMBODIMENT.joints.home)), poses), events)
+@settings(max_examples=200, deadline=None)
+def test_no_sequence_of_inputs_makes_the_arm_break_its_limits_or_move_blindly(pose, events):
+    World(pose).play(events)

@@ -46,6 +46,18 @@ def test_an_episode_ends_with_a_reward_when_the_task_is_solved(environment):
         environment.step(np.zeros(4))
 
 
+def test_an_episode_solved_in_its_last_step_is_not_truncated(environment, embodiment):
+    environment.reset(3)
+    steps = 1
+    while not environment.step(environment.expert()).terminated:
+        steps += 1
+    short = Environment("lift", embodiment, max_steps=steps)
+    short.reset(3)
+    last = [short.step(short.expert()) for _ in range(steps)][-1]
+    assert last.success
+    assert not last.truncated
+
+
 def test_an_episode_without_success_is_truncated_after_its_last_step(embodiment):
     environment = Environment("lift", embodiment, max_steps=5)
     environment.reset(0)

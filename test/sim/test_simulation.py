@@ -29,6 +29,12 @@ def test_the_arm_follows_a_trajectory_closely(simulation, embodiment):
     assert simulation.joint_state().positions == pytest.approx(goal, abs=0.002)
 
 
+def test_an_arm_that_is_pushed_away_comes_back(simulation, embodiment):
+    simulation.data.qpos[:7] += 0.1
+    simulation.advance(0.5)
+    assert simulation.joint_state().positions == pytest.approx(embodiment.joints.home, abs=0.002)
+
+
 def test_torques_stay_within_what_the_joints_have(simulation, embodiment):
     simulation.set_trajectory(to(np.array(embodiment.joints.home) + 1.0, 0.002))
     for _ in range(50):
@@ -81,6 +87,7 @@ def test_a_reset_brings_the_arm_home_with_an_open_hand_and_forgets_the_trajector
     simulation.set_finger(0.0)
     simulation.advance(0.3)
     simulation.reset(5)
+    assert simulation.joint_state().finger == pytest.approx(0.04)
     simulation.advance(1.0)
     reading = simulation.joint_state()
     assert reading.positions == pytest.approx(embodiment.joints.home, abs=1e-3)

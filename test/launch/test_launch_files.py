@@ -1,0 +1,164 @@
+"""The launch files say what the graph says. These tests run where ROS 2's `launch` is installed."""
+
+import importlib.util
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.graph import GraphSettings, NodeSpec, describe
+
+# A folder called launch lies in this repository too, so that the name alone may be importable.
+pytest.importorskip("launch.launch_context")
+pytest.importorskip("launch_ros.actions")
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+
+
+def load(name: str) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(name, LAUNCH / f"{name}.launch.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def actions(name: str, **arguments: str) -> list[Any]:
+    """What the launch file starts, given these arguments, without starting it."""
+    from launch.actions import DeclareLaunchArgument
+    from launch.launch_context import LaunchContext
+
+    context = LaunchContext()
+    context.environment.pop("ROS_AUTOMATIC_DISCOVERY_RANGE", None)
+    context.launch_configurations.update(arguments)
+    module = load(name)
+    for action in module.generate_launch_description().entities:
+        if isinstance(action, DeclareLaunchArgument):
+            action.execute(context)
+    return module.start(context)
+
+
+def nodes(started: list[Any]) -> list[Any]:
+    from launch_ros.actions import Node
+
+    return [action for action in started if isinstance(action, Node)]
+
+
+def command(node: Any) -> list[str]:
+    """The command line of a node, found without starting it: in a launch that is shutting down, nothing is started."""
+    from launch.launch_context import LaunchContext
+
+    context = LaunchContext()
+    context._set_is_shutdown(True)
+    node.execute(context)
+    return [part for part in node.process_description.final_cmd if part]
+
+
+def parameters(words: list[str]) -> dict[str, Any]:
+    """What the last parameter file on a command line says."""
+    path = [words[index + 1] for index, word in enumerate(words) if word == "--params-file"][-1]
+    (given,) = yaml.safe_load(Path(path).read_text()).values()
+    return given["ros__parameters"]
+
+
+def test_every_setting_is_a_launch_argument_with_description_and_default() -> None:
+    declared = {argument.name: argument for argument in load("finetune").generate_launch_description().get_launch_arguments()}
+    assert set(declared) == {field.name for field in fields(GraphSettings)}
+    assert all(argument.description and argument.default_value is not None for argument in declared.values())
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"simulation": "gazebo"}, {"simulation": "none", "learn": False}, {"namespace": "robot1", "checkpoint": "/my runs/7"}]
+)
+def test_the_launch_file_starts_what_the_graph_describes(tmp_path: Path, settings: dict[str, Any]) -> None:
+    folder = str(tmp_path / "a run")
+    expected: dict[str, NodeSpec] = {spec.executable: spec for spec in describe(GraphSettings(run_directory=folder, **settings))}
+    started = nodes(actions("finetune", run_directory=folder, **{name: str(value).lower() for name, value in settings.items()}))
+    assert [node.node_executable for node in started] == list(expected)
+    for node in started:
+        spec = expected[node.node_executable]
+        words = command(node)
+        assert (words[:3] == ["nice", "-n", str(spec.nice)]) == (spec.nice > 0)
+        assert f"__node:={spec.executable}" in words
+        assert ("__ns:=/robot1" in words) == ("namespace" in settings)
+        received = parameters(words)
+        assert received == spec.parameters
+        assert {name: type(value) for name, value in received.items()} == {name: type(value) for name, value in spec.parameters.items()}
+
+
+def test_a_checkpoint_called_by_a_number_stays_a_string(tmp_path: Path) -> None:
+    (node,) = nodes(actions("simulation", embodiment="123"))
+    assert parameters(command(node))["embodiment"] == "123"
+
+
+def test_only_an_embedded_simulation_is_kept_on_this_machine(tmp_path: Path) -> None:
+    from launch.actions import SetEnvironmentVariable
+
+    def kept(**arguments: str) -> bool:
+        return any(isinstance(action, SetEnvironmentVariable) for action in actions("finetune", **arguments))
+
+    assert kept(run_directory=str(tmp_path / "a"))
+    assert not kept(run_directory=str(tmp_path / "b"), simulation="none")
+
+
+@pytest.mark.parametrize(("arguments", "message"), [({"seed": "99"}, "seed"), ({"episodes": "many"}, "episodes:=many is not a number")])
+def test_a_wrong_argument_is_a_user_error_and_leaves_nothing_behind(tmp_path: Path, arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        actions("finetune", run_directory=str(tmp_path / "run"), **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    actions("finetune", run_directory=str(tmp_path), seed="1")
+    actions("finetune", run_directory=str(tmp_path), seed="1")
+    with pytest.raises(UserError, match="seed"):
+        actions("finetune", run_directory=str(tmp_path), seed="2")
+
+
+@pytest.mark.parametrize(
+    ("executable", "returncode", "ends"),
+    [("episode_node", 0, True), ("episode_node", -9, False), ("policy_node", 1, True), ("policy_node", -9, False), ("policy_node", 0, False)],
+)
+def test_all_ends_when_the_episodes_are_done_or_a_node_says_what_is_wrong(tmp_path: Path, executable: str, returncode: int, ends: bool) -> None:
+    from launch.actions import Shutdown
+    from launch.event_handlers import OnProcessExit
+    from launch.events.process import ProcessExited
+    from launch.launch_context import LaunchContext
+
+    (node,) = [node for node in nodes(actions("finetune", run_directory=str(tmp_path))) if node.node_executable == executable]
+    event = ProcessExited(returncode=returncode, action=node, name=executable, cmd=[], cwd=None, env=None, pid=1)
+    handler = OnProcessExit(target_action=node, on_exit=node._ExecuteLocal__on_exit)
+    assert handler.matches(event)
+    outcome = handler.handle(event, LaunchContext()) or []
+    assert any(isinstance(action, Shutdown) for action in outcome) == ends
+
+
+def test_a_real_node_with_a_mistake_says_so_and_ends_the_launch_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from launch.actions import RegisterEventHandler
+    from launch.event_handlers import OnProcessExit, OnProcessIO
+
+    from launch import LaunchDescription, LaunchService
+    from mechanic_rl_ros.ros_domain import free_domain
+
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain()))
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path))
+    (mistaken,) = nodes(actions("simulation", task="nonsense"))
+    said: list[str] = []
+    codes: list[int] = []
+    service = LaunchService(noninteractive=True)
+    service.include_launch_description(
+        LaunchDescription(
+            [
+                RegisterEventHandler(OnProcessIO(target_action=mistaken, on_stderr=lambda event: said.append(event.text.decode()))),
+                RegisterEventHandler(OnProcessExit(target_action=mistaken, on_exit=lambda event, context: codes.append(event.returncode))),
+                mistaken,
+            ]
+        )
+    )
+    service.run()
+    assert codes == [1]
+    assert "unknown task 'nonsense'" in "".join(said)

@@ -1,0 +1,137 @@
+"""The one description of the graph: complete, checked, and the same by the time it reaches a node."""
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.graph import LARGEST_SEED, GraphSettings, NodeSpec, describe, ros_arguments
+
+ROOT = Path(__file__).parents[1]
+AWKWARD = ["", "123", "1e3", "true", "null", "a b", "/my runs/№ 1", "it's", 'a "b"', "x: y", "# no", "[1]", "back\\slash"]
+
+
+def specs(**settings: object) -> dict[str, NodeSpec]:
+    return {spec.executable: spec for spec in describe(GraphSettings(**settings))}
+
+
+def test_every_executable_is_a_node_that_is_installed_under_this_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr("setuptools.setup", lambda **arguments: given.update(arguments))
+    exec(compile((ROOT / "setup.py").read_text(), str(ROOT / "setup.py"), "exec"), {"__file__": str(ROOT / "setup.py")})
+    installed = {script.split(" = ")[0] for script in given["entry_points"]["console_scripts"]}
+    assert set(specs()) == installed - {"mechanic-rl"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mechanic_rl_ros" / "nodes").glob("*_node.py")), ids=lambda path: path.stem)
+def test_every_node_has_a_main_and_is_named_like_its_executable(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert any(isinstance(item, ast.FunctionDef) and item.name == "main" for item in tree.body)
+    constants = {item.value for item in ast.walk(tree) if isinstance(item, ast.Constant)}
+    assert path.stem in constants
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mechanic_rl_ros" / "nodes").glob("*_node.py")), ids=lambda path: path.stem)
+def test_every_parameter_of_the_graph_is_one_that_the_node_declares(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    calls = [item for item in ast.walk(tree) if isinstance(item, ast.Call) and isinstance(item.func, ast.Attribute)]
+    declared = {call.args[0].value for call in calls if call.func.attr == "parameter"} | {"use_sim_time"}
+    declared |= {"embodiment"} if any(call.func.attr == "embodiment_parameter" for call in calls) else set()
+    given = set(specs()[path.stem].parameters) | set(parameters_in_file(path.stem))
+    assert given <= declared
+
+
+def parameters_in_file(node: str) -> dict[str, object]:
+    return yaml.safe_load((ROOT / "config" / "nodes.yaml").read_text()).get(f"/**/{node}", {}).get("ros__parameters", {})
+
+
+def test_the_learner_takes_only_what_the_others_leave() -> None:
+    nice = {name: spec.nice for name, spec in specs().items()}
+    learner = nice.pop("learner_node")
+    assert learner > max(nice.values())
+    assert nice["command_node"] == min(nice.values())
+
+
+def test_the_command_node_is_stopped_first_and_the_simulation_last() -> None:
+    orders = {name: spec.stop_order for name, spec in specs().items()}
+    assert [name for name in orders if orders[name] == min(orders.values())] == ["command_node"]
+    assert [name for name in orders if orders[name] == max(orders.values())] == ["sim_node"]
+
+
+def test_only_the_embedded_simulation_brings_a_simulation_and_a_robot_has_no_simulated_time() -> None:
+    assert "sim_node" not in specs(simulation="gazebo")
+    assert "sim_node" not in specs(simulation="none")
+    assert all(spec.parameters["use_sim_time"] for spec in specs(simulation="gazebo").values())
+    assert not any(spec.parameters["use_sim_time"] for spec in specs(simulation="none").values())
+
+
+def test_without_learning_there_is_no_learner() -> None:
+    assert "learner_node" not in specs(learn=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"simulation": "webots"}, "mujoco, gazebo, none"),
+        ({"seed": -1}, "seed"),
+        ({"seed": LARGEST_SEED + 1}, "seed"),
+        ({"episodes": -1}, "episodes"),
+        ({"episodes": 10_001}, "episodes"),
+        ({"real_time_factor": 0.0}, "real-time factor"),
+        ({"real_time_factor": float("nan")}, "real-time factor"),
+        ({"parameter_file": "/does/not/exist.yaml"}, "parameter file"),
+    ],
+)
+def test_a_setting_out_of_range_is_a_user_error(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        specs(**settings)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\0", ""])
+def test_a_parameter_file_that_is_none_is_a_user_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "my parameters.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"my parameters\.yaml"):
+        specs(parameter_file=str(path))
+
+
+def test_a_parameter_file_of_other_bytes_is_a_user_error(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(UserError, match=r"p\.yaml"):
+        specs(parameter_file=str(path))
+
+
+def test_scenes_of_runs_with_different_seeds_never_meet_and_stay_below_those_for_evaluation() -> None:
+    firsts = [specs(seed=seed)["episode_node"].parameters["seed_first"] for seed in (0, 1, LARGEST_SEED)]
+    assert firsts[1] - firsts[0] >= 10_000
+    assert firsts[2] + 10_000 <= 400_000
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+def test_a_string_parameter_reaches_yaml_as_the_same_string(value: str) -> None:
+    arguments = ros_arguments(NodeSpec("n", {"text": value}), GraphSettings())
+    name, text = arguments[arguments.index("-p") + 1].split(":=", 1)
+    assert (name, yaml.safe_load(text)) == ("text", value)
+
+
+@pytest.mark.parametrize("value", [*AWKWARD, True, False, 0, 7, 2.0, 0.05, 1e-7])
+def test_a_parameter_reaches_ros_with_value_and_type(value: object) -> None:
+    rclpy = pytest.importorskip("rclpy")
+    from rclpy.context import Context
+    from rclpy.node import Node
+
+    settings = replace(GraphSettings(), namespace="robot1")
+    context = Context()
+    rclpy.init(args=ros_arguments(NodeSpec("n", {"given": value}), settings), context=context)
+    try:
+        node = Node("n", context=context, automatically_declare_parameters_from_overrides=True, start_parameter_services=False, enable_rosout=False)
+        received = node.get_parameter("given").value
+        assert (type(received), received) == (type(value), value)
+        assert node.get_namespace() == "/robot1"
+        node.destroy_node()
+    finally:
+        context.try_shutdown()
