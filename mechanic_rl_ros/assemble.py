@@ -20,7 +20,7 @@ class ObservationAssembler:
     """Gives an observation as soon as every camera's image of one instant and the joint state of that instant are there.
 
     Images belong together when their stamps differ by less than half a policy period; the observation carries the stamp
-    of the first. The joint state is the newest that is not newer than the image, or the first after it.
+    of the first. The joint state is the newest that is not newer than the image, or one that is less than that after it.
     """
 
     def __init__(self, embodiment: Embodiment) -> None:
@@ -35,7 +35,7 @@ class ObservationAssembler:
     def add_reading(self, reading: JointReading) -> Observation | None:
         """Takes a joint state; an observation that waited for it, if any."""
         if self._readings and reading.stamp_ns < self._readings[-1].stamp_ns:
-            self._readings.clear()  # the clock went back
+            self._forget_after(reading.stamp_ns)
         self._readings.append(reading)
         return self._complete()
 
@@ -58,9 +58,17 @@ class ObservationAssembler:
                 return Observation(stamp_ns, {key: images[key] for key in self._embodiment.cameras}, self._observer.state(reading))
         return None
 
+    def _forget_after(self, stamp_ns: int) -> None:
+        """The clock went back: what was stamped by it before belongs to another time."""
+        self._readings.clear()
+        for key in [key for key in self._pending if key > stamp_ns + self._tolerance_ns]:
+            del self._pending[key]
+
     def _reading_at(self, stamp_ns: int) -> JointReading | None:
         """The joint state of that instant; None while a better one may still come."""
         if not self._readings or self._readings[-1].stamp_ns < stamp_ns:
             return None
         exact = [reading for reading in self._readings if reading.stamp_ns <= stamp_ns]
-        return exact[-1] if exact else self._readings[0]
+        if exact:
+            return exact[-1]
+        return self._readings[0] if self._readings[0].stamp_ns - stamp_ns < self._tolerance_ns else None

@@ -64,7 +64,7 @@ class Supervisor:
         environment: Mapping[str, str] | None = None,
         *,
         command: Callable[[NodeSpec, GraphSettings], list[str]] = node_command,
-        stop_seconds: int = 10,
+        stop_seconds: int = 20,
     ) -> None:
         self._specs = list(specs)
         self._commands = {spec.executable: command(spec, settings) for spec in specs}
@@ -242,10 +242,15 @@ def run(settings: GraphSettings, on_tick: Callable[[], object]) -> None:
         UserError: A setting is wrong, something is not installed, or a process failed.
     """
     with Supervisor(describe(settings), settings, settings.run_directory) as supervisor:
-        supervisor.wait(on_tick, _is_over)
+        supervisor.wait(on_tick, is_over)
 
 
-def _is_over(states: dict[str, NodeState]) -> bool:
+def is_over(states: dict[str, NodeState]) -> bool:
+    """Whether all episodes are done.
+
+    Raises:
+        UserError: Another node was asked to end: without it the run would wait for ever.
+    """
     ended = [name for name, state in states.items() if state.state == "EXITED" and state.exit_status == 0]
     if ended and FINISHER not in ended:
         raise UserError(f"{ended[0]} was stopped by somebody before all episodes were done: start the run again to go on with it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -92,8 +93,8 @@ def configuration(specs: Sequence[NodeSpec], socket: Path, stop_seconds: int) ->
 
 
 def command_variables(specs: Sequence[NodeSpec], commands: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Environment variables that carry the command lines of the processes, with their niceness."""
-    return {_variable(index): shlex.join(_niced(spec, commands[spec.executable])) for index, spec in enumerate(specs)}
+    """Environment variables that carry the command lines of the processes, with niceness and end of life."""
+    return {_variable(index): shlex.join([*_mortal(), *_niced(spec), *commands[spec.executable]]) for index, spec in enumerate(specs)}
 
 
 def node_command(spec: NodeSpec, settings: GraphSettings) -> list[str]:
@@ -115,9 +116,14 @@ def node_command(spec: NodeSpec, settings: GraphSettings) -> list[str]:
     return [str(executable), *ros_arguments(spec, settings)]
 
 
-def _niced(spec: NodeSpec, command: Sequence[str]) -> list[str]:
+def _mortal() -> list[str]:
+    # A node asks for a softer signal once it runs; this one covers the seconds until then, should supervisord be killed.
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+
+def _niced(spec: NodeSpec) -> list[str]:
     # Relative to this process: to become more important than that takes rights that few users have.
-    return ["nice", "-n", str(spec.nice), *command] if spec.nice > 0 else list(command)
+    return ["nice", "-n", str(spec.nice)] if spec.nice > 0 else []
 
 
 def _variable(index: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 STILL_S = 0.5  # wall seconds without a clock message after which simulated time counts as standing still
 SMOOTHING = 0.02  # share of a new measurement in the estimated rate
+HIGHEST_RATE = 20.0  # arm seconds per wall second that are believed
 JUMP_NS = 100_000_000  # a clock message this far from what was expected is a jump, not jitter
 
 
@@ -27,7 +28,7 @@ class ArmClock:
         self._rate = 1.0
         self._anchor: tuple[float, float] | None = None  # monotonic s, arm ns
         self._first: tuple[float, float] | None = None
-        self._heard = 0.0
+        self._heard, self._said = 0.0, 0
 
     @property
     def rate(self) -> float:
@@ -38,11 +39,14 @@ class ArmClock:
         """Takes a clock message over."""
         at = time.monotonic() if monotonic_s is None else monotonic_s
         with self._lock:
-            if self._anchor is None or at - self._heard > STILL_S or abs(self._expected(at) - arm_ns) > JUMP_NS * max(1.0, self._rate):
+            if self._anchor is None or at - self._heard > STILL_S:
+                self._anchor = self._first = (at, float(arm_ns))
+            elif abs(self._expected(at) - arm_ns) > JUMP_NS * max(1.0, self._rate):
+                self._suspect_rate(at, arm_ns)
                 self._anchor = self._first = (at, float(arm_ns))
             elif self._first is not None and at > self._first[0]:
                 self._correct(at, arm_ns)
-            self._heard = at
+            self._heard, self._said = at, arm_ns
 
     def now_ns(self, monotonic_s: float | None = None) -> int | None:
         """The arm's time; None while it is unknown or stands still."""
@@ -62,6 +66,12 @@ class ArmClock:
     def _expected(self, at: float) -> float:
         assert self._anchor is not None
         return self._anchor[1] + (at - self._anchor[0]) * self._rate * 1e9
+
+    def _suspect_rate(self, at: float, arm_ns: int) -> None:
+        # What looks like jump after jump is a clock much slower or faster than believed.
+        measured = (arm_ns - self._said) * 1e-9 / max(at - self._heard, 1e-3)
+        if 0.0 < measured <= HIGHEST_RATE:
+            self._rate += 0.2 * (measured - self._rate)
 
     def _correct(self, at: float, arm_ns: int) -> None:
         # Messages come late, never early: follow early ones faster than late ones, as clock filters of time servers do.

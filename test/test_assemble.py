@@ -64,14 +64,14 @@ def test_of_many_joint_states_the_newest_that_is_not_newer_than_the_image_counts
     assert assembler.add_image("wrist", STEP + 5 * MS, image(2)).state[3] == pytest.approx(0.005)
 
 
-def test_a_joint_state_that_is_too_new_is_better_than_none(assembler):
-    assembler.add_reading(reading(STEP + 50 * MS, 0.02))
+def test_a_joint_state_that_is_a_little_too_new_is_better_than_none(assembler):
+    assembler.add_reading(reading(STEP + 40 * MS, 0.02))
     assembler.add_image("front", STEP, image(1))
     assert assembler.add_image("wrist", STEP, image(2)).state[3] == pytest.approx(0.02)
 
 
 def test_an_instant_of_which_an_image_never_came_is_dropped_and_counted(assembler):
-    assembler.add_reading(reading(10 * STEP))
+    assembler.add_reading(reading(2 * STEP))
     assembler.add_image("front", STEP, image(1))
     assembler.add_image("front", 2 * STEP, image(2))
     observation = assembler.add_image("wrist", 2 * STEP, image(3))
@@ -109,6 +109,21 @@ def test_after_the_clock_went_back_new_observations_come_again(assembler):
     observation = assembler.add_reading(reading(STEP, 0.03))
     assert observation is not None
     assert (observation.stamp_ns, observation.state[3]) == (STEP, pytest.approx(0.03))
+
+
+def test_an_image_from_before_the_clock_went_back_is_not_joined_with_one_from_after(assembler):
+    assembler.add_reading(reading(9 * STEP))
+    assembler.add_image("wrist", 10 * STEP, image(1))
+    for index in range(1, 11):
+        assembler.add_reading(reading(index * STEP))
+    assert assembler.add_image("front", 10 * STEP, image(3)) is None
+    assert assembler.add_image("wrist", 10 * STEP, image(3)).images["wrist"][0, 0, 0] == 3
+
+
+def test_a_joint_state_of_another_time_is_not_taken(assembler):
+    assembler.add_reading(reading(100 * STEP))
+    assembler.add_image("front", STEP, image(1))
+    assert assembler.add_image("wrist", STEP, image(2)) is None
 
 
 def test_an_image_from_before_the_clock_went_back_meets_no_joint_state_from_after(assembler):

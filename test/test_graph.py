@@ -1,7 +1,6 @@
 """The one description of the graph: complete, checked, and the same by the time it reaches a node."""
 
 import ast
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import yaml
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.graph import LARGEST_SEED, GraphSettings, NodeSpec, describe, ros_arguments
+from mechanic_rl_ros.ros_domain import free_domain
 
 ROOT = Path(__file__).parents[1]
 AWKWARD = ["", "123", "1e3", "true", "null", "a b", "/my runs/№ 1", "it's", 'a "b"', "x: y", "# no", "[1]", "back\\slash"]
@@ -119,18 +119,22 @@ def test_a_string_parameter_reaches_yaml_as_the_same_string(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", [*AWKWARD, True, False, 0, 7, 2.0, 0.05, 1e-7])
-def test_a_parameter_reaches_ros_with_value_and_type(value: object) -> None:
+def test_a_parameter_reaches_ros_with_value_and_type_and_beats_the_parameter_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object) -> None:
     rclpy = pytest.importorskip("rclpy")
     from rclpy.context import Context
     from rclpy.node import Node
 
-    settings = replace(GraphSettings(), namespace="robot1")
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain()))
+    (tmp_path / "p.yaml").write_text("/**/n: {ros__parameters: {given: from the file, other: 3}}")
+    settings = GraphSettings(namespace="robot1", parameter_file=str(tmp_path / "p.yaml"))
     context = Context()
     rclpy.init(args=ros_arguments(NodeSpec("n", {"given": value}), settings), context=context)
     try:
         node = Node("n", context=context, automatically_declare_parameters_from_overrides=True, start_parameter_services=False, enable_rosout=False)
         received = node.get_parameter("given").value
         assert (type(received), received) == (type(value), value)
+        assert node.get_parameter("other").value == 3
         assert node.get_namespace() == "/robot1"
         node.destroy_node()
     finally:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,8 @@ import pytest
 import mechanic_rl_ros
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.graph import GraphSettings, NodeSpec
-from mechanic_rl_ros.process_record import ProcessRecord
-from mechanic_rl_ros.supervise import Supervisor
+from mechanic_rl_ros.process_record import NodeState, ProcessRecord
+from mechanic_rl_ros.supervise import Supervisor, is_over
 
 BOUND_S = 60.0
 PROCESS = Path(__file__).with_name("supervised_process.py")
@@ -140,15 +141,23 @@ def test_waiting_ends_when_a_process_has_finished(tmp_path: Path) -> None:
     assert ticks
 
 
+def test_a_run_is_over_when_the_episodes_are_done_and_not_when_somebody_stops_another_node() -> None:
+    running, ended, killed = NodeState("RUNNING", 7, None, 0), NodeState("EXITED", None, 0, 0), NodeState("EXITED", None, -1, 0)
+    assert not is_over({"episode_node": running, "policy_node": killed})
+    assert is_over({"episode_node": ended, "policy_node": running})
+    with pytest.raises(UserError, match="policy_node was stopped"):
+        is_over({"episode_node": running, "policy_node": ended})
+
+
 def test_lower_stop_orders_have_ended_before_higher_ones_are_told(tmp_path: Path) -> None:
     nodes = Nodes(tmp_path, simulation="obedient", command="obedient", policy="obedient", learner="obedient")
     with nodes.supervisor(simulation={"stop_order": 2}, command={"stop_order": 0}):
         nodes.await_starts(4)
     events = nodes.events()
-    ends = [event for event in events if "end" in event]
-    assert ends[:2] == ["command begins to end", "command ended"]
-    assert set(ends[2:4]) == {"policy begins to end", "learner begins to end"}, "those of one order end at the same time"
-    assert ends[-2:] == ["simulation begins to end", "simulation ended"]
+    for middle in ("policy", "learner"):
+        assert index(events, "command ended") < index(events, f"{middle} begins to end")
+        assert index(events, f"{middle} ended") < index(events, "simulation begins to end")
+    assert events[-1] == "simulation ended"
 
 
 def test_a_process_that_ignores_sigint_is_killed_in_the_end(tmp_path: Path) -> None:
@@ -215,6 +224,19 @@ def test_the_end_of_supervisord_is_noticed(tmp_path: Path) -> None:
         os.kill(int((tmp_path / "logs" / "supervisord.pid").read_text()), signal.SIGTERM)
         with pytest.raises(UserError, match="supervisor has ended"):
             supervisor.wait(lambda: None, until=lambda states: False)
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is not installed")
+def test_nothing_runs_after_supervisord_was_killed(tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path, arm="obedient", deaf="deaf")
+    with nodes.supervisor(deaf={"nice": 5}) as supervisor:
+        nodes.await_starts(2)
+        os.kill(int((tmp_path / "logs" / "supervisord.pid").read_text()), signal.SIGKILL)
+        eventually(lambda: not any(map(runs, nodes.pids())))
+        with pytest.raises(UserError, match="supervisor has ended"):
+            supervisor.states()
+    with nodes.supervisor():
+        nodes.await_starts(4)
 
 
 def start_program(folder: Path, *nodes: str) -> subprocess.Popen[bytes]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mechanic_rl_ros.cli.console import out, progress_bar
+from mechanic_rl_ros.cli.console import loading, out, progress_bar
 from mechanic_rl_ros.cli.options import Embodiment, Task, Workers
 from mechanic_rl_ros.errors import UserError
 
@@ -37,12 +37,14 @@ def collect(
     load_task(task)
     output.mkdir(parents=True, exist_ok=True)
 
-    from mechanic_rl_ros.collection import DEMONSTRATION_SEED, CollectionConfig  # slow to import: cheap mistakes are found before
-    from mechanic_rl_ros.collection import collect as demonstrations
-    from mechanic_rl_ros.embodiment import load_embodiment
-    from mechanic_rl_ros.replay.store import EpisodeStore
+    with loading():
+        from mechanic_rl_ros.collection import DEMONSTRATION_SEED, CollectionConfig  # slow to import: cheap mistakes are found before
+        from mechanic_rl_ros.collection import collect as demonstrations
+        from mechanic_rl_ros.embodiment import load_embodiment
+        from mechanic_rl_ros.replay.store import EpisodeStore
 
-    body, settings = load_embodiment(embodiment), CollectionConfig.from_yaml(config)
+        body, settings = load_embodiment(embodiment), CollectionConfig.from_yaml(config)
+
     wanted = episodes or settings.episodes
     store = EpisodeStore(output, body)
     seeds = [_seed_of(episode.task, episode.seed, task, output) for episode in store.load()]

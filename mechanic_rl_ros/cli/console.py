@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -39,6 +40,11 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+
+def loading(what: str = "loading") -> AbstractContextManager[object]:
+    """A spinner on stderr while libraries and files are read; nothing where stderr is no terminal."""
+    return err.status(what) if err.is_terminal else nullcontext()
 
 
 def fail(text: str) -> None:

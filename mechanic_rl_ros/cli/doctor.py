@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from mechanic_rl_ros.cli.checks import Check, State, run_checks
-from mechanic_rl_ros.cli.console import err, out
+from mechanic_rl_ros.cli.console import loading, out
 
 _STYLES = {State.OK: "[green]ok[/]", State.OPTIONAL: "[yellow]optional[/]", State.MISSING: "[bold red]missing[/]"}
 
@@ -26,7 +26,7 @@ def doctor(
         mechanic-rl doctor
         mechanic-rl doctor --json
     """
-    with err.status("looking around"):
+    with loading("looking around"):
         checks = run_checks(run_directory)
     if as_json:
         print(json.dumps([check.to_dict() for check in checks], indent=1))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechanic_rl_ros.cli.console import out, progress_bar
+from mechanic_rl_ros.cli.console import loading, out, progress_bar
 from mechanic_rl_ros.cli.options import Embodiment, Workers
 
 if TYPE_CHECKING:
@@ -33,12 +33,14 @@ def evaluate(
         mechanic-rl evaluate checkpoints/lift
         mechanic-rl evaluate runs/TIME/checkpoint --episodes 50 --workers 2 --json
     """
-    from mechanic_rl_ros.embodiment import load_embodiment
-    from mechanic_rl_ros.policy.checkpoint import Checkpoint
-    from mechanic_rl_ros.sim.tasks import load_task
+    with loading():
+        from mechanic_rl_ros.embodiment import load_embodiment
+        from mechanic_rl_ros.policy.checkpoint import Checkpoint
+        from mechanic_rl_ros.sim.tasks import load_task
 
-    loaded = Checkpoint.load(checkpoint, load_embodiment(embodiment))
-    load_task(task or loaded.task)
+        loaded = Checkpoint.load(checkpoint, load_embodiment(embodiment))
+        load_task(task or loaded.task)
+
     result = run_evaluation(loaded, task or loaded.task, episodes, seed_first, workers, f"evaluating {checkpoint}")
     if as_json:
         print(json.dumps({"checkpoint": os.fspath(checkpoint), "task": task or loaded.task, "seed_first": seed_first, **summary(result)}))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechanic_rl_ros.cli.console import err, out
+from mechanic_rl_ros.cli.console import err, loading, out
 from mechanic_rl_ros.cli.options import Embodiment, Task
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.ros_domain import free_domain, require_free
@@ -37,7 +38,7 @@ def finetune(
 ) -> None:
     """Start the graph: the robot practises in simulation, and its policy gets better before your eyes.
 
-    Ctrl-C stops practice and goes on to evaluation and report; a second one stops at once. Nothing that was recorded is lost.
+    Ctrl-C stops practice and goes on to evaluation and report; another one leaves out the evaluation. Nothing that was recorded is lost.
 
     \b
     Examples:
@@ -49,7 +50,8 @@ def finetune(
     from mechanic_rl_ros.graph import GraphSettings
 
     _enter_domain(domain)
-    base = _base_checkpoint(task, checkpoint, embodiment)
+    with loading():
+        base = _base_checkpoint(task, checkpoint, embodiment)
     options = {"task": task, "checkpoint": str(base), "episodes": episodes, "seed": seed, "real_time_factor": real_time_factor, "embodiment": embodiment}
     folder = open_run(run_directory or default_folder(time.strftime("%Y-%m-%d_%H-%M-%S")), options)
     settings = GraphSettings(
@@ -57,12 +59,12 @@ def finetune(
     )
     out.print(f"practising {task} in {folder}, ROS domain {os.environ['ROS_DOMAIN_ID']}", soft_wrap=True)
     try:
-        interrupted = _practise(settings)
+        interrupts = _practise(settings)
     except UserError:  # a node failed: what was recorded until then can be looked at
         _finish(folder, task, base, 0, workers)
         raise
-    _finish(folder, task, base, evaluate_episodes if evaluate else 0, workers)
-    if interrupted:
+    _finish(folder, task, base, evaluate_episodes if evaluate and interrupts < 2 else 0, workers)
+    if interrupts:
         raise typer.Exit(130)
 
 
@@ -93,20 +95,34 @@ def _enter_domain(domain: int | None) -> None:
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
-def _practise(settings: GraphSettings) -> bool:
-    """Runs the graph with the live table; True when Ctrl-C ended it."""
+def _practise(settings: GraphSettings) -> int:
+    """Runs the graph with the live table until all episodes are done or Ctrl-C; how often Ctrl-C was pressed."""
     from mechanic_rl_ros import supervise
     from mechanic_rl_ros.metrics import FILE, MetricsTail
     from mechanic_rl_ros.report.live import LiveTable
 
     tail = MetricsTail(Path(settings.run_directory) / FILE)
+    interrupts = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts == 1:
+            err.print("[yellow]stopping the nodes, then evaluation and report; another Ctrl-C leaves out the evaluation[/]")
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         with LiveTable(settings.episodes, out) as table:
-            supervise.run(settings, lambda: table.update(tail.poll()))
-    except KeyboardInterrupt:
-        err.print("[yellow]stopped; a second Ctrl-C leaves out evaluation and report[/]")
-        return True
-    return False
+            try:
+                supervise.run(settings, lambda: table.update(tail.poll()))
+            except KeyboardInterrupt:
+                interrupts = max(interrupts, 1)
+            finally:
+                table.update(tail.poll())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return interrupts
 
 
 def _finish(folder: Path, task: str, base: Path, episodes: int, workers: int) -> None:

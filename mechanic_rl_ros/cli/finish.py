@@ -70,7 +70,7 @@ def _timing(data: RunData) -> Iterator[tuple[str, str]]:
     moving = data.column("command", "latency_p99_ms") > 0
     if not moving.any():
         return
-    columns = {name: data.column("command", name)[moving] for name in ("period_mean_error", "period_deviation", "latency_p99_ms")}
+    columns = {name: np.abs(data.column("command", name)[moving]) for name in ("period_mean_error", "period_deviation", "latency_p99_ms")}
     middle, worst = ({name: reduce(values) for name, values in columns.items()} for reduce in (np.nanmedian, np.nanmax))
     yield (
         "control period",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mechanic_rl_ros.cli.console import err, out, progress_bar
+from mechanic_rl_ros.cli.console import err, loading, out, progress_bar
 from mechanic_rl_ros.cli.options import Seed
 from mechanic_rl_ros.errors import UserError
 
@@ -29,14 +29,16 @@ def pretrain(
         mechanic-rl pretrain --demonstrations data/lift --output checkpoints/lift
         mechanic-rl pretrain --demonstrations data/lift --output checkpoints/lift --seed 1 --device cuda
     """
-    from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
-    from mechanic_rl_ros.replay.store import EpisodeStore
+    with loading("reading demonstrations"):
+        from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
+        from mechanic_rl_ros.replay.store import EpisodeStore
 
-    settings = BehaviourCloningConfig.from_yaml(config)
-    if not demonstrations.is_dir():
-        raise UserError(f"{demonstrations} is not a folder of demonstrations: make one with `mechanic-rl collect`")
-    store = EpisodeStore(demonstrations)
-    episodes = list(store.load())
+        settings = BehaviourCloningConfig.from_yaml(config)
+        if not demonstrations.is_dir():
+            raise UserError(f"{demonstrations} is not a folder of demonstrations: make one with `mechanic-rl collect`")
+        store = EpisodeStore(demonstrations)
+        episodes = list(store.load())
+
     for path, reason in store.corrupt.items():
         err.print(f"[yellow]left out {path.name}:[/] {reason}", soft_wrap=True)
     others = {episode.task for episode in episodes} - {task or episodes[0].task} if episodes else set()

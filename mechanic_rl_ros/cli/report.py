@@ -24,10 +24,12 @@ def report(
         mechanic-rl report
         mechanic-rl report runs/2026-05-01_14-30-00 --output success.png
     """
-    from mechanic_rl_ros.report.picture import draw_report
     from mechanic_rl_ros.report.run_data import RunData
 
     data = RunData.load(run or newest_run(Path("runs")))
+
+    from mechanic_rl_ros.report.picture import draw_report  # slow to import: cheap mistakes are found before
+
     out.print(str(draw_report(data, output)), soft_wrap=True)
 
 

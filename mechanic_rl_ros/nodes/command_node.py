@@ -84,8 +84,9 @@ class CommandNode(Node):
             return ERROR, "the control thread has stopped: see the log", values
         if self.clock.now_ns() is None:
             return WARN, "the clock stands still", values
-        if self.refused:
-            return WARN, self.reason, values
+        if self.reason:
+            reason, self.reason = self.reason, ""  # told once: what holds the arm now must not stay hidden behind it
+            return WARN, reason, values
         return OK, f"holding: {self.holding}" if self.holding else "moving", values
 
     settled = True

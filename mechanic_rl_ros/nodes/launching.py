@@ -34,7 +34,7 @@ DESCRIPTIONS = {
     "learn": "whether the learner takes part",
 }
 RESPAWN_DELAY_S = 1.0
-STOP_S = 10.0  # until a node that ignores SIGINT gets SIGTERM
+STOP_S = 20.0  # until a node that ignores SIGINT gets SIGTERM
 _DEFAULTS: dict[str, Any] = asdict(GraphSettings(run_directory=""))
 
 

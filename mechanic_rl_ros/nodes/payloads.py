@@ -28,7 +28,8 @@ class PayloadSender:
         self._manifests = node.create_publisher(msg.Manifest, f"{prefix}/manifest", manifest_qos)
         self._chunks = node.create_publisher(msg.Chunk, f"{prefix}/chunk", qos.CHUNKS)
         node.create_subscription(msg.ChunkRequest, f"{prefix}/request", self._on_request, qos.CHUNKS)
-        self._timer = node.create_timer(PACE_S, self._send, clock=node.wall, autostart=False)
+        self._timer = node.create_timer(PACE_S, self._send, clock=node.wall)
+        self._timer.cancel()  # until something is asked for
 
     def announce(self, manifest: Manifest) -> None:
         """Publishes the manifest; its stamp is wall time, for measuring how long the payload takes to act."""

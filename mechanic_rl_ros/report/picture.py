@@ -112,7 +112,7 @@ def _scales(axis: Axes, data: RunData) -> None:
     updates = data.column("learner", "updates")
     for name, colour, style in (("actor", BLUE, "-"), ("critic", RED, "--"), ("value", GREEN, ":")):
         scale = data.column("learner", f"{name}_scale")
-        shown = np.isfinite(scale) & (scale > 0)  # zero has no place on a logarithmic axis: the tuner has not begun
+        shown = (updates > 0) & (scale > 0)  # zero has no place on a logarithmic axis
         if shown.any():
             axis.plot(updates[shown], scale[shown], style, color=colour, linewidth=2, label=name)
             axis.set_yscale("log")

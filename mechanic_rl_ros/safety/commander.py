@@ -130,10 +130,9 @@ class Commander:
         """
         self._stopped = ""
         self._synchronised = False
-        self._not_before_ns = not_before_ns
-        self._aligned_at_ns = 0
+        self._not_before_ns = max(self._not_before_ns, not_before_ns)
         self._player.clear()
-        if self._last_tick_ns is not None and self._motion is not None and self._last_tick_ns >= self._motion.end_ns:
+        if self._last_tick_ns is not None and self._motion is not None and self._last_tick_ns >= max(self._motion.end_ns, self._settled_at_ns):
             self._motion = None  # whoever moved the arm meanwhile, its controller now desires what is measured
 
     def stop(self, reason: str) -> None:
@@ -219,8 +218,8 @@ class Commander:
 
     def _move(self, now_ns: int, state: _State | None, intent: _Intent) -> tuple[Trajectory | None, list[str]]:
         """Trajectory towards what is intended; without an action, towards rest."""
-        if state is None or self._motion is None or self._standing or intent.holding in (RESYNCHRONISING, ALIGNING):
-            return None, []  # what was sent before ends at rest by itself
+        if state is None or self._motion is None or self._standing or not self._synchronised or now_ns < self._aligned_at_ns:
+            return None, []  # where the arm's controller is, is not certain; what was sent before ends at rest by itself
         q, v = state
         if intent.action is None and not v.any():
             return None, []

@@ -36,6 +36,16 @@ def test_it_stays_off_while_best_of_n_hurts_and_goes_off_again():
     assert not gate.prefers_best_of_n
 
 
+def test_between_the_thresholds_the_last_decision_holds():
+    undecided = {"counts": [[20.0, 20.0], [21.0, 20.0]]}
+    for decided in (False, True):
+        gate = Gate()
+        gate.restore({**undecided, "prefers_best_of_n": decided})
+        gate.add(True, True)
+        assert gate.off < gate.probability() < gate.on
+        assert gate.prefers_best_of_n is decided
+
+
 def test_the_past_is_forgotten():
     gate = Gate(memory=20)
     feed(gate, 0.0, 0.0, 200)

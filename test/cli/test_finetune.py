@@ -30,6 +30,13 @@ def test_a_run_folder_says_how_it_was_made_and_goes_on_only_with_the_same_option
         open_run(folder, {"task": "lift", "seed": 1})
 
 
+def test_a_folder_that_holds_something_else_is_not_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="not empty"):
+        open_run(tmp_path, {"task": "lift"})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_two_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folders = []

@@ -85,7 +85,8 @@ class Arm:
         self.episodes.publish(message)
 
     def begin(self):
-        """A new episode, in which nobody acts yet."""
+        """A new episode from home, as after a reset, in which nobody acts yet."""
+        self.controller.hold(EMBODIMENT.joints.home)
         self.number += 1
         self.id, self.start_ns = f"lift_{self.number}", self.now_ns
         self.announce(State.READY)

@@ -38,6 +38,18 @@ def test_samples_are_clipped_to_the_range_of_actions():
     assert float(sample.abs().max()) <= 1.0
 
 
+def test_after_clipping_the_sampler_goes_on_with_the_noise_that_fits_the_clipped_sample():
+    alphas, start, seen = squared_cosine_alphas(50), torch.full((1, 8, 4), 2.0), []
+
+    def predict(sample, step):
+        seen.append(sample)
+        return torch.zeros_like(sample)
+
+    ddim_sample(predict, start, alphas, [24, 0])
+    noise = (start - alphas[24].sqrt()) / (1 - alphas[24]).sqrt()  # 2 / sqrt(alpha) is clipped to 1
+    torch.testing.assert_close(seen[1], alphas[0].sqrt() + (1 - alphas[0]).sqrt() * noise)
+
+
 def test_noising_keeps_the_variance():
     alphas = squared_cosine_alphas(50)
     noisy = add_noise(torch.randn(4000, 8), torch.randn(4000, 8), alphas[torch.randint(50, (4000,))])

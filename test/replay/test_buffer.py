@@ -57,6 +57,13 @@ def test_returns_are_discounted_and_a_success_is_not_bootstrapped():
     assert rows.next_frames[:2, :, 0].tolist() == [[3, 4], [4, 5]]
 
 
+def test_rewards_of_the_next_episode_do_not_leak():
+    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+    fill(buffer, 2, False)
+    fill(buffer, 1, True)
+    assert all_rows(buffer).returns.tolist() == [0.0, 0.0, 1.0]
+
+
 def test_a_timeout_is_bootstrapped_from_its_last_frame():
     buffer = ReplayBuffer(CONFIG, 100, GAMMA)
     fill(buffer, 6, False)
