@@ -138,7 +138,7 @@ class Probe:
         self.node = rclpy.create_node("probe", context=self.context, use_global_arguments=False)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
-        self.wall = Clock(clock_type=ClockType.STEADY_TIME)
+        self.wall = self.node.wall = Clock(clock_type=ClockType.STEADY_TIME)  # on the node, as PayloadSender and PayloadReceiver expect it
 
     def hear(self, kind: Any, topic: str, profile: Any, react: Callable[[Any], None] | None = None) -> list[Any]:
         """Subscribes; the list grows as messages arrive while the probe is spun."""

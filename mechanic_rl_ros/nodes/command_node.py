@@ -179,7 +179,7 @@ class CommandNode(Node):
         with self.lock:
             if episode.state == EPISODE.READY:
                 self.last_finger = None
-                self.commander.start()
+                self.commander.start(not_before_ns=nanoseconds(episode.header.stamp))
             elif episode.state == EPISODE.RUNNING:
                 if self.episode.state != EPISODE.READY or self.episode.id != episode.id:
                     self.commander.start()  # this node joined late
