@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def figures(records: Records) -> dict[str, Any]:
 def timing(by_kind: dict[str, Records]) -> dict[str, str]:
     """Figures of the control path in the windows in which the learner trained."""
     learner = by_kind.get("learner", [])
-    busy = [(a["wall"], b["wall"]) for a, b in zip(learner, learner[1:], strict=False) if b["updates"] > a["updates"]]
+    busy = [(a["wall"], b["wall"]) for a, b in pairwise(learner) if b["updates"] > a["updates"]]
     windows = [record for record in by_kind.get("command", []) if any(start - 2.0 <= record["wall"] <= end + 0.5 for start, end in busy)]
     if not windows:
         return {}

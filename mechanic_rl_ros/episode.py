@@ -135,6 +135,8 @@ class EpisodeMachine:
         return self.phase == Phase.RUNNING and self._end(Outcome.ABORTED, now_ns, reason)
 
     def _wait(self, now_ns: int, missing: str) -> bool:
+        if self._all_done():
+            return self._enter(Phase.FINISHED, now_ns)  # a run that was complete is started again
         if missing:
             changed, self.reason = self.reason != f"waiting for {missing}", f"waiting for {missing}"
             return changed

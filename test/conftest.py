@@ -17,7 +17,9 @@ import pytest
 
 from mechanic_rl_ros.ros_domain import is_busy
 
-BOUND_S = float(os.environ.get("MECHANIC_TEST_BOUND_S", "60"))  # until something that was awaited counts as never coming; nothing is asserted about how long it took
+BOUND_S = float(
+    os.environ.get("MECHANIC_TEST_BOUND_S", "60")
+)  # until something that was awaited counts as never coming; nothing is asserted about how long it took
 END_S = 15.0  # between SIGINT and SIGKILL
 DOMAINS = range(100, 0, -1)  # from above: `mechanic-rl finetune` takes the lowest free one
 

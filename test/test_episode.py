@@ -213,3 +213,9 @@ def test_a_restarted_machine_goes_on_with_the_next_number():
     machine = EpisodeMachine(EpisodeConfig(episodes=0, seed_first=10, step_limit=5, period_ns=STEP), number=3)
     machine.tick(S, "")
     assert (machine.number, machine.seed) == (4, 13)
+
+
+def test_a_restarted_machine_whose_episodes_are_all_done_has_nothing_to_do():
+    machine = EpisodeMachine(EpisodeConfig(episodes=3, seed_first=10, step_limit=5, period_ns=STEP), number=3)
+    assert machine.tick(S, "sim_node")
+    assert (machine.phase, machine.number) == (Phase.FINISHED, 3)

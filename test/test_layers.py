@@ -12,7 +12,18 @@ MODULES = sorted(ROOT.rglob("*.py"))
 CORE = [path for path in MODULES if "nodes" not in path.relative_to(ROOT).parts and not {"msg", "srv"} & set(path.relative_to(ROOT).parts)]
 GENERATED = {"msg", "srv"}
 OWN = [path for path in MODULES if not GENERATED & set(path.relative_to(ROOT).parts)]
-ROS = {"rclpy", "rcl_interfaces", "sensor_msgs", "std_msgs", "trajectory_msgs", "diagnostic_msgs", "rosgraph_msgs", "builtin_interfaces", "launch", "launch_ros"}
+ROS = {
+    "rclpy",
+    "rcl_interfaces",
+    "sensor_msgs",
+    "std_msgs",
+    "trajectory_msgs",
+    "diagnostic_msgs",
+    "rosgraph_msgs",
+    "builtin_interfaces",
+    "launch",
+    "launch_ros",
+}
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 
 
@@ -34,7 +45,9 @@ def violations(source):
     """What a module of the core may not do."""
     tree = ast.parse(source)
     names = list(imported(tree))
-    found = [name for name in names if name.split(".")[0] in ROS | UNSAFE or name.startswith(("mechanic_rl_ros.msg", "mechanic_rl_ros.srv", "mechanic_rl_ros.nodes"))]
+    found = [
+        name for name in names if name.split(".")[0] in ROS | UNSAFE or name.startswith(("mechanic_rl_ros.msg", "mechanic_rl_ros.srv", "mechanic_rl_ros.nodes"))
+    ]
     return found + unsafe_calls(tree)
 
 
@@ -71,7 +84,14 @@ def test_nothing_that_could_run_foreign_code_is_used(path):
 
 @pytest.mark.parametrize(
     "source",
-    ["import rclpy", "def f():\n    from sensor_msgs.msg import Image", "import pickle", "from mechanic_rl_ros import msg", "x = torch.load('a')", "np.load(f, allow_pickle=True)"],
+    [
+        "import rclpy",
+        "def f():\n    from sensor_msgs.msg import Image",
+        "import pickle",
+        "from mechanic_rl_ros import msg",
+        "x = torch.load('a')",
+        "np.load(f, allow_pickle=True)",
+    ],
 )
 def test_a_breach_of_the_rules_is_found(source):
     assert violations(source)

@@ -57,7 +57,7 @@ class PolicyNode(Node):
         self.episode = msg.EpisodeState()
         self.steps = 0
         self.pending: _Pending | None = None
-        self.swap_time, self.reason = -1.0, ""
+        self.swap_time = -1.0
         self.inference_times: deque[float] = deque(maxlen=50)
 
     def setup(self) -> None:
@@ -72,7 +72,7 @@ class PolicyNode(Node):
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         values = {"version": self.actor.version, "refused": self.receiver.inbox.refused, "inference_ms": f"{1e3 * self._inference_time():.1f}"}
-        reason = self.reason or self.receiver.inbox.last_reason
+        reason = self.receiver.inbox.last_reason
         return (WARN, reason, values) if reason else (OK, f"acting with version {self.actor.version}", values)
 
     def _warm_up(self) -> None:
@@ -138,12 +138,12 @@ class PolicyNode(Node):
         except UserError as error:
             self._refuse(new.completed, error)
             return
-        self.swap_time, self.reason = time.time() - new.announced, ""
+        self.swap_time = time.time() - new.announced
+        self.receiver.inbox.last_reason = ""
         self._publish_status()
 
     def _refuse(self, completed: Completed, error: UserError) -> None:
         self.receiver.inbox.reject(completed.manifest, str(error))
-        self.reason = str(error)
         self.get_logger().error(str(error))
 
     def _inference_time(self) -> float:
@@ -152,7 +152,7 @@ class PolicyNode(Node):
     def _publish_status(self) -> None:
         status = msg.PolicyStatus(version=self.actor.version, inference_time=self._inference_time(), swap_time=self.swap_time)
         status.header.stamp = self.get_clock().now().to_msg()
-        status.refused, status.reason = self.receiver.inbox.refused, self.reason or self.receiver.inbox.last_reason
+        status.refused, status.reason = self.receiver.inbox.refused, self.receiver.inbox.last_reason
         self.status.publish(status)
 
 
@@ -160,10 +160,12 @@ def choose_device(name: str) -> str:
     """``auto`` becomes cuda where there is one.
 
     Raises:
-        UserError: cuda is asked for and there is none.
+        UserError: There is no such device.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))):
+        raise UserError(f"device {name} is unknown: use auto, cpu, cuda or cuda:0")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device {name} is not available: use cpu, or install a CUDA build of torch")
     return name

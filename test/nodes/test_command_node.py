@@ -311,6 +311,8 @@ def test_sigint_in_full_motion_brings_the_arm_to_rest(arm):
     arm.process = arm.join()
 
 
-@pytest.mark.parametrize(("parameters", "words"), [({"rate": 20.0}, "between 50.0 and 200.0"), ({"rate": "fast"}, "give a float"), ({"embodiment": "octopus"}, "octopus")])
+@pytest.mark.parametrize(
+    ("parameters", "words"), [({"rate": 20.0}, "between 50.0 and 200.0"), ({"rate": "fast"}, "give a float"), ({"embodiment": "octopus"}, "octopus")]
+)
 def test_a_parameter_that_cannot_be_ends_it_with_one_line(ros, parameters, words):
     assert words in ros[0].refusal("command_node", **parameters)

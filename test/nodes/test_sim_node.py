@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticArray
+from mechanic_rl_ros.msg import TaskState
+from mechanic_rl_ros.srv import ResetScene
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from mechanic_rl_ros.embodiment import load_embodiment
-from mechanic_rl_ros.msg import TaskState
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import nanoseconds
-from mechanic_rl_ros.srv import ResetScene
 
 EMBODIMENT = load_embodiment()
 ARM = list(EMBODIMENT.joints.names)

@@ -1,0 +1,166 @@
+"""episode_node with a scene, a clock and other nodes that the test plays."""
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from mechanic_rl_ros.srv import ResetScene
+from rosgraph_msgs.msg import Clock
+
+from mechanic_rl_ros import msg
+from mechanic_rl_ros.nodes import qos
+from mechanic_rl_ros.nodes.base import nanoseconds, stamp
+from mechanic_rl_ros.replay.store import EpisodeStore
+
+State = msg.EpisodeState
+OTHERS = ["camera_node", "policy_node", "command_node", "recorder_node", "learner_node"]
+TICK_NS, STEP_NS = 20_000_000, 100_000_000
+
+
+class Scene:
+    """Clock, task state, reset service and the diagnostics of the other nodes."""
+
+    def __init__(self, ros, alive=OTHERS):
+        self.nodes, self.probe = ros
+        self.now_ns, self.resets, self.success, self.broken = 30 * 10**9, 0, False, ""
+        self.alive, self.trouble, self.seeds = set(alive), {}, []
+        publish = self.probe.node.create_publisher
+        self.clock, self.tasks = publish(Clock, "/clock", qos.SENSOR), publish(msg.TaskState, "task_state", qos.STATE)
+        self.diagnostics = publish(DiagnosticArray, "/diagnostics", 10)
+        self.labels = publish(msg.Label, "label", qos.COMMAND)
+        self.states = self.probe.hear(State, "episode", qos.STATE)
+        self.rewards = self.probe.hear(msg.Reward, "reward", qos.COMMAND)
+        self.probe.every(TICK_NS * 1e-9, self._tick)
+        self.probe.every(0.3, self._report)
+
+    def start(self, **parameters):
+        self.process = self.nodes.start("episode_node", use_sim_time=True, **parameters)
+        self.probe.wait_for(lambda: self.states, "the episode node")
+        return self
+
+    def serve(self):
+        self.probe.node.create_service(ResetScene, "reset_scene", self._reset)
+        return self
+
+    def _tick(self):
+        self.now_ns += TICK_NS
+        self.clock.publish(Clock(clock=stamp(self.now_ns)))
+        if self.now_ns % STEP_NS == 0:
+            state = msg.TaskState(task="lift", reset_count=self.resets, success=self.success)
+            state.header.stamp = stamp(self.now_ns)
+            self.tasks.publish(state)
+
+    def _report(self):
+        for name in self.alive:
+            level, message = self.trouble.get(name, (DiagnosticStatus.OK, "running"))
+            self.diagnostics.publish(DiagnosticArray(status=[DiagnosticStatus(name=name, level=level, message=message)]))
+
+    def _reset(self, request, response):
+        self.seeds.append(request.seed)
+        self.success = False
+        self.resets += not self.broken
+        response.success, response.message, response.reset_count, response.stamp = not self.broken, self.broken, self.resets, stamp(self.now_ns)
+        return response
+
+    def await_state(self, state, number=None):
+        def reached():
+            return next((s for s in self.states if s.state == state and number in (None, s.number)), None)
+
+        return self.probe.wait_for(reached, f"state {state} of episode {number}")
+
+    def await_reason(self, words):
+        return self.probe.wait_for(lambda: next((s for s in reversed(self.states) if words in s.reason), None), f"the reason {words}")
+
+
+def test_it_waits_for_every_node_by_name_and_then_runs_the_requested_episodes(ros):
+    scene = Scene(ros, alive=[]).start(episodes=2, seed_first=40, step_limit=3)
+    for index, name in enumerate(OTHERS):
+        assert scene.await_reason(f"waiting for {name} (nothing heard from it)").state == State.WAITING
+        scene.trouble[name] = (DiagnosticStatus.ERROR, f"trouble {index}")
+        scene.alive.add(name)
+        scene.await_reason(f"waiting for {name} (trouble {index})")
+        scene.trouble[name] = (DiagnosticStatus.WARN, "not active")
+        scene.await_reason(f"waiting for {name} (not active)")
+        del scene.trouble[name]
+    scene.await_reason("waiting for the service reset_scene")
+    assert scene.states[-1].number == 0
+    scene.serve()
+
+    running = scene.await_state(State.RUNNING, 1)
+    assert scene.seeds == [40]
+    assert (running.seed, running.task, running.step_limit, running.outcome) == (40, "lift", 3, "")
+    assert nanoseconds(running.header.stamp) % STEP_NS == 0
+    scene.success = True
+    ended = scene.await_state(State.ENDED, 1)
+    assert (ended.outcome, ended.return_value, ended.id) == ("success", 1.0, running.id)
+    scene.probe.wait_for(lambda: scene.rewards and scene.rewards[-1].terminal, "the reward")
+    assert (scene.rewards[-1].reward, scene.rewards[-1].header.stamp, scene.rewards[-1].episode_id) == (1.0, ended.header.stamp, ended.id)
+
+    ended = scene.await_state(State.ENDED, 2)
+    assert (ended.outcome, ended.return_value, ended.seed) == ("timeout", 0.0, 41)
+    second = next(s for s in scene.states if s.state == State.RUNNING and s.number == 2)
+    assert nanoseconds(ended.header.stamp) - nanoseconds(second.header.stamp) == 3 * STEP_NS
+    assert second.id != running.id
+    rewards = [(reward.reward, reward.terminal) for reward in scene.rewards if reward.episode_id == ended.id]
+    assert rewards == [(0.0, False)] * 3
+    scene.await_state(State.FINISHED)
+    order = [s.state for s in scene.states if s.number == 2]
+    assert order == [State.RESETTING, State.READY, State.RUNNING, State.ENDED, State.FINISHED]
+
+    scene.alive.discard("learner_node")
+    scene.probe.wait_for(scene.process.ended, "the end of the process after the last episode")
+    assert scene.process.status() == 0
+    assert scene.seeds == [40, 41]
+
+
+def test_practice_survives_faults_of_the_others(ros):
+    scene = Scene(ros).serve()
+    scene.broken = "the object fell off the table"
+    scene.start(step_limit=600, seed_first=7)
+    scene.await_reason("reset failed 1 times: the object fell off the table")
+    scene.broken = ""
+    scene.await_state(State.RUNNING, 1)
+    assert set(scene.seeds) == {7}, "the number is not lost"
+
+    scene.alive.discard("policy_node")
+    ended = scene.await_state(State.ENDED, 1)
+    assert (ended.outcome, ended.reason) == ("aborted", "lost policy_node (nothing heard from it)")
+    scene.await_reason("waiting for policy_node (nothing heard from it)")
+    scene.alive.add("policy_node")
+
+    scene.await_state(State.RUNNING, 2)
+    scene.alive.discard("learner_node")
+    scene.probe.wait_for(lambda: scene.labels.get_subscription_count(), "a listener of labels")
+    until_ns = scene.now_ns + 5 * 10**9
+    scene.probe.wait_for(lambda: scene.now_ns > until_ns, "time without a learner")
+    assert (scene.states[-1].state, scene.states[-1].number) == (State.RUNNING, 2), "without the learner practice goes on"
+    scene.labels.publish(msg.Label(success=False))
+    assert scene.await_state(State.ENDED, 2).outcome == "failure"
+
+    scene.await_state(State.RUNNING, 3)
+    scene.trouble["camera_node"] = (DiagnosticStatus.ERROR, "camera front has been silent for 2.0 s")
+    assert scene.await_state(State.ENDED, 3).reason == "lost camera_node (camera front has been silent for 2.0 s)"
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_next_number_and_seed(ros, play, tmp_path):
+    store = EpisodeStore(tmp_path / "episodes")
+    for number in (1, 2):
+        store.add(play["episode"](f"lift_old_{number}", steps=2))
+    scene = Scene(ros).serve().start(directory=store.folder, episodes=3, seed_first=40, step_limit=2)
+    assert scene.await_state(State.RUNNING).number == 3
+    assert scene.seeds == [42]
+    scene.await_state(State.FINISHED)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"step_limit": 0}, "between 1 and 100000"),
+        ({"episodes": -1}, "between 0 and 1000000"),
+        ({"ready_time": "soon"}, "give a float"),
+        ({"task": 3}, "give a str"),
+    ],
+    ids=["step limit", "episodes", "not a number", "not a string"],
+)
+def test_a_parameter_that_cannot_be_ends_it_with_one_line(ros, parameters, words):
+    line = ros[0].refusal("episode_node", **parameters)
+    assert words in line
+    assert next(iter(parameters)) in line

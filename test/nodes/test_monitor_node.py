@@ -1,0 +1,107 @@
+"""monitor_node: the record of a run."""
+
+import pytest
+from rosgraph_msgs.msg import Clock
+
+from mechanic_rl_ros import msg
+from mechanic_rl_ros.metrics import FILE, read_metrics
+from mechanic_rl_ros.nodes import qos
+from mechanic_rl_ros.nodes.base import stamp
+
+State = msg.EpisodeState
+
+
+class Record:
+    """The monitor, and the nodes that it listens to."""
+
+    def __init__(self, ros, folder):
+        nodes, self.probe = ros
+        self.file = folder / FILE
+        self.process = nodes.start("monitor_node", directory=folder, task="push", seed=3, checkpoint="some/where", use_sim_time=True)
+        speak = self.probe.speaker
+        self.episodes, self.chunks = speak(State, "episode", qos.STATE), speak(msg.ActionChunk, "action_chunk", qos.COMMAND)
+        self.learner, self.policy = speak(msg.LearnerStatus, "learner_status", qos.STATE), speak(msg.PolicyStatus, "policy_status", qos.STATE)
+        self.command, self.clock = speak(msg.CommandStatus, "command_status", qos.STATE), speak(Clock, "/clock", qos.COMMAND)
+
+    def of(self, kind):
+        return [record for record in read_metrics(self.file) if record["kind"] == kind]
+
+    def after(self, publisher, message, kind):
+        """The record that a message gives."""
+        count = len(self.of(kind))
+        publisher.publish(message)
+        self.probe.wait_for(lambda: len(self.of(kind)) > count, f"a record of kind {kind}")
+        return self.of(kind)[-1]
+
+    def tell(self, number, state, seconds, **fields):
+        message = State(id=f"e{number}", number=number, state=state, **fields)
+        message.header.stamp = stamp(round(seconds * 1e9))
+        return message
+
+
+@pytest.fixture(scope="module")
+def record(shared_ros, tmp_path_factory):
+    return Record(shared_ros, tmp_path_factory.mktemp("run"))
+
+
+def test_a_run_begins_with_what_it_is(record):
+    (run,) = record.of("run")
+    assert (run["task"], run["seed"], run["checkpoint"]) == ("push", 3, "some/where")
+
+
+def test_every_episode_is_written_once_with_its_length_and_who_acted(record):
+    record.episodes.publish(record.tell(1, State.RUNNING, 10.0))
+    record.chunks.publish(msg.ActionChunk(episode_id="e1", policy_version=4, best_of_n=True))
+    # Statuses come after chunks and states on topics of their own: what was sent before is known to be heard once its record is there.
+    record.after(record.learner, msg.LearnerStatus(version=4), "learner")
+    ended = record.tell(1, State.ENDED, 12.5, outcome="success", return_value=1.0)
+    written = record.after(record.episodes, ended, "episode")
+    assert (written["number"], written["outcome"], written["steps"], written["return"]) == (1, "success", 25, 1.0)
+    assert (written["policy_version"], written["best_of_n"], written["success_20"], written["stamp"]) == (4, True, 1.0, 12.5)
+    record.episodes.publish(ended)
+    written = record.after(record.episodes, record.tell(2, State.ENDED, 20.0, outcome="timeout"), "episode")
+    assert (written["number"], written["success_20"]) == (2, 0.5)
+    assert [episode["number"] for episode in record.of("episode")] == [1, 2]
+
+
+def test_an_aborted_episode_does_not_count_as_a_failure_of_the_policy(record):
+    before = record.of("episode")[-1]["success_20"]
+    written = record.after(record.episodes, record.tell(3, State.ENDED, 30.0, outcome="aborted"), "episode")
+    assert (written["outcome"], written["success_20"]) == ("aborted", before)
+
+
+def test_what_the_learner_says_is_written(record):
+    written = record.after(record.learner, msg.LearnerStatus(version=9, updates=8, episodes=7, rows=6, actor_scale=0.5, update_time=0.004), "learner")
+    assert [written[key] for key in ("version", "updates", "episodes", "rows", "actor_scale")] == [9, 8, 7, 6, 0.5]
+    assert written["update_ms"] == pytest.approx(4.0)
+
+
+def test_what_the_policy_says_is_written(record):
+    written = record.after(record.policy, msg.PolicyStatus(version=9, inference_time=0.005, swap_time=0.1, refused=2), "policy")
+    assert (written["version"], written["refused"]) == (9, 2)
+    assert [written["inference_ms"], written["swap_p99_ms"]] == pytest.approx([5.0, 100.0])
+
+
+def test_what_the_command_node_says_is_written_unless_its_clock_stood_still(record):
+    record.command.publish(msg.CommandStatus(period=0.02))
+    status = msg.CommandStatus(
+        period=0.02, period_count=100, period_p99=0.021, latencies=[0.05, 0.07], late_actions=3, limited=["workspace"], limited_count=[2]
+    )
+    written = record.after(record.command, status, "command")
+    assert (written["period_count"], written["late_actions"], written["limited"]) == (100, 3, {"workspace": 2})
+    assert [written["period_ms"], written["period_p99_ms"]] == pytest.approx([20.0, 21.0])
+    assert 50.0 <= written["latency_p50_ms"] <= written["latency_p99_ms"] <= 70.0 + 1e-3
+    assert len(record.of("command")) == 1
+
+
+def test_the_speed_of_the_simulation_is_measured(record):
+    shown = iter(range(10**9, 10**13, 2 * 10**8))
+    timer = record.probe.every(0.1, lambda: record.clock.publish(Clock(clock=stamp(next(shown)))))
+    record.probe.wait_for(lambda: record.of("sim"), "a measurement")
+    record.probe.node.destroy_timer(timer)
+    assert 0.1 < record.of("sim")[0]["real_time_factor"] < 4.0, "twice real time was played; a busy machine gives less"
+
+
+def test_a_folder_that_cannot_be_written_ends_it_with_one_line(ros, tmp_path):
+    (tmp_path / "file").touch()
+    assert "cannot write to" in ros[0].refusal("monitor_node", directory=tmp_path / "file" / "run")

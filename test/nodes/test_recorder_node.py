@@ -1,0 +1,141 @@
+"""recorder_node: what was seen and done becomes a file, and the file is served."""
+
+import numpy as np
+import pytest
+
+from mechanic_rl_ros import msg
+from mechanic_rl_ros.data import Outcome, Source
+from mechanic_rl_ros.embodiment import load_embodiment
+from mechanic_rl_ros.nodes import qos
+from mechanic_rl_ros.nodes.base import stamp
+from mechanic_rl_ros.replay.episode_file import decode_episode
+from mechanic_rl_ros.replay.store import EpisodeStore
+
+EMBODIMENT = load_embodiment()
+STEPS = 6
+
+
+class Practice:
+    """Everything that a recorder hears of an episode."""
+
+    def __init__(self, ros, play, folder):
+        self.nodes, self.probe = ros
+        self.play, self.folder = play, folder
+        self.feed, self.pupil = play["feed"](self.probe), play["pupil"](self.probe, "episodes", qos.EPISODES)
+        publish = self.probe.node.create_publisher
+        self.executed, self.rewards = publish(msg.ExecutedAction, "executed_action", qos.COMMAND), publish(msg.Reward, "reward", qos.COMMAND)
+        self.join()
+
+    def join(self):
+        self.process = self.nodes.start("recorder_node", directory=self.folder, use_sim_time=True)
+        self.feed.join()
+        self.probe.wait_for(lambda: self.executed.get_subscription_count() and self.rewards.get_subscription_count(), "the recorder")
+
+    def act(self, at_ns, index):
+        message = msg.ExecutedAction(episode_id=self.feed.id, action=[0.1 * index, 0.0, -0.5, 1.0], policy_version=index // 2, source=int(Source.POLICY))
+        message.header.stamp, message.best_of_n = stamp(at_ns), True
+        self.executed.publish(message)
+
+    def reward(self, at_ns, value):
+        message = msg.Reward(episode_id=self.feed.id, reward=value)
+        message.header.stamp = stamp(at_ns)
+        self.rewards.publish(message)
+
+    def episode(self, id, outcome="success", steps=STEPS):
+        """Plays a whole episode, a step every 0.1 s; the first number of its pictures."""
+        self.feed.begin(id)
+        first, done = self.feed.index + 1, []
+
+        def step():
+            at_ns = self.feed.instant()
+            if len(done) < steps:
+                self.act(at_ns, len(done))
+            if done:
+                self.reward(at_ns, float(len(done) == steps))
+            done.append(at_ns)
+            if len(done) > steps:
+                timer.cancel()
+
+        timer = self.probe.every(0.1, step)
+        self.probe.wait_for(lambda: len(done) > steps, "the episode")
+        self.feed.end(outcome)
+        return first
+
+    def received(self, id):
+        return next((completed.payload for completed in self.pupil.completed if completed.manifest.id.endswith(id)), None)
+
+
+@pytest.fixture(scope="module")
+def practice(shared_ros, play, tmp_path_factory):
+    return Practice(shared_ros, play, tmp_path_factory.mktemp("run") / "episodes")
+
+
+def test_a_recorded_episode_holds_exactly_what_was_sent(practice):
+    first = practice.episode("lift_a")
+    payload = practice.probe.wait_for(lambda: practice.received("lift_a"), "the episode")
+    episode = decode_episode(payload, EMBODIMENT)
+    for key in EMBODIMENT.cameras:
+        sent = np.stack([practice.play["pictures"](first + index)[key] for index in range(STEPS + 1)])
+        assert np.array_equal(episode.images[key], sent), "byte by byte"
+    assert episode.stamps_ns.tolist() == [practice.feed.start_ns + index * EMBODIMENT.period_ns for index in range(STEPS + 1)]
+    assert episode.actions[:, 0] == pytest.approx([0.1 * index for index in range(STEPS)])
+    assert episode.policy_versions.tolist() == [0, 0, 1, 1, 2, 2]
+    assert episode.rewards.tolist() == [0, 0, 0, 0, 0, 1]
+    assert set(episode.sources) == {Source.POLICY}
+    assert episode.states[:, 3] == pytest.approx([0.03] * (STEPS + 1))
+    assert (episode.outcome, episode.seed, episode.best_of_n, episode.task) == (Outcome.SUCCESS, 7, True, "lift")
+
+
+def test_what_is_served_is_the_file(practice):
+    (path,) = EpisodeStore(practice.folder).paths()
+    assert path.read_bytes() == practice.received("lift_a")
+
+
+def test_an_aborted_episode_is_not_kept(practice):
+    practice.episode("lift_b", outcome="aborted")
+    practice.episode("lift_c", outcome="timeout")
+    practice.probe.wait_for(lambda: practice.received("lift_c"), "the next episode")
+    assert [path.stem for path in EpisodeStore(practice.folder).paths()] == ["000000_lift_a", "000001_lift_c"]
+    assert "lift_b discarded" in practice.process.output
+
+
+def test_foreign_and_malformed_actions_are_not_recorded(practice):
+    practice.feed.begin("lift_d")
+    at_ns = practice.feed.start_ns
+    for message in (
+        msg.ExecutedAction(episode_id="yesterday", action=[9.0] * 4),
+        msg.ExecutedAction(episode_id="lift_d", action=[0.5] * 3),
+        msg.ExecutedAction(episode_id="lift_d", action=[float("nan")] * 4),
+        msg.ExecutedAction(episode_id="lift_d", action=[0.5] * 4, source=77),
+    ):
+        message.header.stamp = stamp(at_ns)
+        practice.executed.publish(message)
+    practice.feed.number -= 1
+    practice.episode("lift_d")
+    episode = decode_episode(practice.probe.wait_for(lambda: practice.received("lift_d"), "the episode"), EMBODIMENT)
+    assert episode.actions[0] == pytest.approx([0.0, 0.0, -0.5, 1.0])
+
+
+def test_a_recorder_that_was_killed_announces_its_episodes_again(practice):
+    practice.process.kill()
+    late = practice.play["pupil"](practice.probe, "episodes", qos.EPISODES)
+    practice.join()
+    practice.probe.wait_for(lambda: len(late.completed) == 3, "all episodes")
+    assert [completed.payload for completed in late.completed] == [path.read_bytes() for path in EpisodeStore(practice.folder).paths()]
+
+
+def test_an_episode_of_which_most_was_lost_is_discarded_with_the_reason(practice):
+    practice.feed.begin("lift_e")
+    practice.feed.instant()
+    practice.feed.now_ns += 20 * EMBODIMENT.period_ns
+    practice.feed.end("timeout")
+    practice.probe.wait_for(lambda: "lift_e discarded" in practice.process.output, "the word on it")
+    assert "frames and actions are missing" in practice.process.output
+    assert len(EpisodeStore(practice.folder)) == 3
+
+
+def test_a_folder_that_cannot_be_written_ends_it_with_one_line(ros, tmp_path):
+    (tmp_path / "file").touch()
+    line = ros[0].refusal("recorder_node", directory=tmp_path / "file" / "episodes")
+    assert "cannot write to" in line
+    assert "choose another run directory" in line
