@@ -33,7 +33,7 @@ class CollectionConfig:
 
     episodes: int = field(default=60, metadata={"low": 1, "high": 100_000})
     region: str = "narrow"
-    noise: float = field(default=0.3, metadata={"low": 0.0, "high": 2.0})
+    noise: float = field(default=0.2, metadata={"low": 0.0, "high": 2.0})
     memory: float = field(default=0.5, metadata={"low": 0.0, "high": 0.99})
 
     @classmethod

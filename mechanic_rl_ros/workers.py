@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +12,17 @@ import torch
 Result = TypeVar("Result")
 
 _work: Callable[[int], Any] | None = None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets torch compute with one thread: networks this small gain nothing from more, and lose much on busy cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def over_seeds(make: Callable[..., Callable[[int], Result]], arguments: tuple[Any, ...], seeds: Sequence[int], workers: int = 1) -> Iterator[Result]:
@@ -26,14 +38,10 @@ def over_seeds(make: Callable[..., Callable[[int], Result]], arguments: tuple[An
         workers: Number of processes; 1 works in this one.
     """
     if workers <= 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             work = make(*arguments)
             for seed in seeds:
                 yield work(seed)
-        finally:
-            torch.set_num_threads(threads)
         return
     # Spawned, not forked: a fork would inherit locks that torch's threads hold.
     with multiprocessing.get_context("spawn").Pool(workers, _start, (make, arguments)) as pool:

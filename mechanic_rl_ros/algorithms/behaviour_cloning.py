@@ -23,6 +23,7 @@ from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
 from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
 from mechanic_rl_ros.tuner.mechanic import Mechanic
+from mechanic_rl_ros.workers import one_thread
 
 Progress = Callable[[int, int, float], None]
 
@@ -87,10 +88,11 @@ def clone(
         if progress is not None:
             progress(done, total, loss)
 
-    _train_encoder(policy, solved, config, generator, report)
-    frames = [encode_episode(policy, episode, device) for episode in solved]
-    policy.set_statistics(torch.cat(frames))
-    loss = _train_denoiser(policy, solved, frames, config, generator, report)
+    with one_thread():
+        _train_encoder(policy, solved, config, generator, report)
+        frames = [encode_episode(policy, episode, device) for episode in solved]
+        policy.set_statistics(torch.cat(frames))
+        loss = _train_denoiser(policy, solved, frames, config, generator, report)
     metadata = {"prefers_best_of_n": False, "made_by": asdict(config), "seed": seed, "demonstrations": len(solved), "loss": loss}
     state = {name: tensor.cpu() for name, tensor in policy.state_dict().items()}
     return Checkpoint(solved[0].task, solved[0].embodiment, policy.config, state, None, _demonstrations(solved, frames), 0, metadata)

@@ -60,7 +60,7 @@ class CommandNode(Node):
         self.create_subscription(Clock, "/clock", lambda message: self.clock.add(nanoseconds(message.clock)), qos.SENSOR)
         self.create_subscription(JointState, names.topic, self._on_joints, qos.SENSOR)
         self.create_subscription(msg.ActionChunk, "action_chunk", self._on_chunk, qos.COMMAND)
-        self.create_subscription(EPISODE, "episode", self._on_episode, qos.STATE)
+        self.create_subscription(EPISODE, "episode", self._on_episode, qos.EPISODE)
         self.create_subscription(msg.Intervention, "intervention", self._on_intervention, qos.COMMAND)
         self.create_timer(2.0, self._publish_status, clock=self.wall)
 

@@ -45,7 +45,7 @@ class MonitorNode(Node):
         self._write("run", task=task, seed=seed, checkpoint=checkpoint, started=time.time())
 
     def setup(self) -> None:
-        self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.STATE)
+        self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.EPISODE)
         self.create_subscription(msg.ActionChunk, "action_chunk", self._on_chunk, qos.COMMAND)
         self.create_subscription(msg.LearnerStatus, "learner_status", self._on_learner, qos.STATE)
         self.create_subscription(msg.PolicyStatus, "policy_status", self._on_policy, qos.STATE)
@@ -88,7 +88,7 @@ class MonitorNode(Node):
             "episode",
             number=episode.number,
             outcome=episode.outcome,
-            steps=round((end_ns - self.start_ns) / self.embodiment.period_ns),
+            steps=max(0, round((end_ns - self.start_ns) / self.embodiment.period_ns)),  # 0 where the clock was set back
             best_of_n=chunk.best_of_n,
             policy_version=chunk.policy_version,
             success_20=success_20,

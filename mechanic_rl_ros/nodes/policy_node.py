@@ -63,7 +63,7 @@ class PolicyNode(Node):
     def setup(self) -> None:
         self.chunks = self.create_publisher(msg.ActionChunk, "action_chunk", qos.COMMAND)
         self.status = self.create_publisher(msg.PolicyStatus, "policy_status", qos.STATE)
-        self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.STATE)
+        self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.EPISODE)
         self.observations = ObservationSubscriber(self, self._on_observation)
         inbox = Inbox(limit_bytes=UNPACK_BUDGET, signature=self.actor.signature)
         self.receiver = PayloadReceiver(self, "weights", qos.STATE, inbox, self._on_weights)

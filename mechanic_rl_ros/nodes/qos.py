@@ -24,6 +24,9 @@ TRAJECTORY = _profile(1, reliable=True)
 STATE = _profile(1, reliable=True, latched=True)
 """Episode state, weights manifest, statuses: whoever joins late knows where things stand."""
 
+EPISODE = _profile(10, reliable=True, latched=True)
+"""For who listens to the episode state: two changes can be 0.1 s apart, and a busy node must miss neither. The publisher keeps only the last."""
+
 EPISODES = _profile(1000, reliable=True, latched=True)
 """Episode manifests: a learner that was away learns of every episode that it missed."""
 

@@ -43,7 +43,7 @@ class RecorderNode(Node):
         self._claim_folder()
         self.sender = PayloadSender(self, "episodes", qos.EPISODES, self._chunk)
         self.observations = ObservationSubscriber(self, self._on_observation)
-        self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.STATE)
+        self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.EPISODE)
         self.create_subscription(msg.ExecutedAction, "executed_action", self._on_executed, qos.COMMAND)
         self.create_subscription(msg.Reward, "reward", self._on_reward, qos.COMMAND)
         self.create_timer(0.05, self._finish_if_complete, clock=self.wall)

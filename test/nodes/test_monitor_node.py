@@ -70,6 +70,18 @@ def test_an_aborted_episode_does_not_count_as_a_failure_of_the_policy(record):
     assert (written["outcome"], written["success_20"]) == ("aborted", before)
 
 
+def test_an_episode_that_ends_after_the_clock_was_set_back_has_no_negative_length(record):
+    record.episodes.publish(record.tell(4, State.RUNNING, 40.0))
+    assert record.after(record.episodes, record.tell(4, State.ENDED, 2.0, outcome="aborted"), "episode")["steps"] == 0
+
+
+def test_states_that_change_quickly_are_all_heard(record):
+    before = len(record.of("episode"))
+    for number in range(50, 55):
+        record.episodes.publish(record.tell(number, State.ENDED, 50.0, outcome="timeout"))
+    record.probe.wait_for(lambda: len(record.of("episode")) == before + 5, "five episodes")
+
+
 def test_what_the_learner_says_is_written(record):
     written = record.after(record.learner, msg.LearnerStatus(version=9, updates=8, episodes=7, rows=6, actor_scale=0.5, update_time=0.004), "learner")
     assert [written[key] for key in ("version", "updates", "episodes", "rows", "actor_scale")] == [9, 8, 7, 6, 0.5]
