@@ -3,7 +3,7 @@
 # make            only sets up: .venv/ (ROS 2 from wheels) and install/ (interfaces and nodes)
 #
 # Set-up runs once, and again only when the requirement files or the interfaces change.
-.SHELLFLAGS := -eu -c
+.SHELLFLAGS := -e -c
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv

@@ -93,13 +93,13 @@ class SimNode(Node):
                 window_start, window_ns = time.monotonic(), self.simulation.time_ns
 
     def _publish(self, now_ns: int) -> None:
-        if now_ns % self.embodiment.period_ns == 0:
-            self._publish_cameras(now_ns)
-        if now_ns % self.joint_ns == 0:
-            self._publish_joints(now_ns)
+        """What is quick and what others wait for comes first; rendering takes milliseconds."""
         if now_ns % self.clock_ns == 0:
             self.clock_publisher.publish(Clock(clock=stamp(now_ns)))
+        if now_ns % self.joint_ns == 0:
+            self._publish_joints(now_ns)
         if now_ns % self.embodiment.period_ns == 0:
+            self._publish_cameras(now_ns)
             self._publish_task(now_ns)
 
     def _publish_cameras(self, now_ns: int) -> None:

@@ -5,6 +5,7 @@ import array
 import numpy as np
 import pytest
 import torch
+from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image, JointState
 
 from mechanic_rl_ros import msg
@@ -38,11 +39,14 @@ class Feed:
         self.images = {key: publish(Image, spec.topic, qos.COMMAND) for key, spec in EMBODIMENT.cameras.items()}
         self.joints = publish(JointState, EMBODIMENT.joints.topic, qos.COMMAND)
         self.episodes = publish(msg.EpisodeState, "episode", qos.STATE)
+        self.diagnostics = probe.hear(DiagnosticArray, "/diagnostics", 10)
 
     def join(self):
-        """Waits until a node listens."""
+        """Waits until a node listens. That it is heard, too, tells that both sides know each other: before that, images could be lost."""
         publishers = [*self.images.values(), self.joints, self.episodes]
         self.probe.wait_for(lambda: all(publisher.get_subscription_count() for publisher in publishers), "the node's subscriptions")
+        self.diagnostics.clear()
+        self.probe.wait_for(lambda: any(status.message != "not active" for array in self.diagnostics for status in array.status), "an active node")
 
     def announce(self, state, **fields):
         message = msg.EpisodeState(id=self.id, number=self.number, state=state, task="lift", seed=7, **fields)
