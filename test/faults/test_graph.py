@@ -133,8 +133,13 @@ def test_when_the_policy_is_killed_the_arm_stops_until_the_policy_is_back(graph)
     graph.chunks.clear()
     graph.joints.clear()
     graph.await_restart("policy_node", pid)
-    graph.await_(lambda: graph.chunks, "an action of the new policy")
-    back_ns = nanoseconds(graph.chunks[0].header.stamp)
+    restarted_ns = graph.now_ns()  # a chunk of the old policy may still have been under way
+
+    def new_chunks():
+        return [chunk for chunk in graph.chunks if nanoseconds(chunk.header.stamp) > restarted_ns]
+
+    graph.await_(new_chunks, "an action of the new policy")
+    back_ns = nanoseconds(new_chunks()[0].header.stamp)
     still = [state for state in graph.joints if since_ns + STOP_S * 1e9 < nanoseconds(state.header.stamp) < back_ns]
     assert len(still) > 10, "the absence was long enough to see something"
     assert max(map(graph.speed, still)) < RESTING

@@ -99,6 +99,7 @@ def test_it_waits_for_every_node_by_name_and_then_runs_the_requested_episodes(ro
     second = next(s for s in scene.states if s.state == State.RUNNING and s.number == 2)
     assert nanoseconds(ended.header.stamp) - nanoseconds(second.header.stamp) == 3 * STEP_NS
     assert second.id != running.id
+    scene.probe.wait_for(lambda: sum(reward.episode_id == ended.id for reward in scene.rewards) >= 3, "three rewards")
     rewards = [(reward.reward, reward.terminal) for reward in scene.rewards if reward.episode_id == ended.id]
     assert rewards == [(0.0, False)] * 3
     scene.await_state(State.FINISHED)

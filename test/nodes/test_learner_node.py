@@ -29,6 +29,7 @@ class School:
         self.shelf = {}
         self.sender = PayloadSender(self.probe.node, "episodes", qos.EPISODES, self._chunk)
         self.policy = play["pupil"](self.probe, "weights", qos.STATE)
+        self.announced = self.probe.hear(msg.Manifest, "weights/manifest", qos.STATE)
         self.status = self.probe.hear(msg.LearnerStatus, "learner_status", qos.STATE)
         self.join()
 
@@ -59,8 +60,7 @@ class School:
         return self.probe.wait_for(learned, f"{updates} updates of {episodes} episodes")
 
     def await_weights(self, version):
-        found = lambda: next((c for c in self.policy.completed if c.manifest.version == version), None)  # noqa: E731
-        return self.probe.wait_for(found, f"weights version {version}")
+        return self.probe.wait_for(lambda: next((c for c in self.policy.completed if c.manifest.version == version), None), f"weights version {version}")
 
 
 @pytest.fixture(scope="module")
@@ -116,29 +116,31 @@ def test_an_episode_that_is_damaged_or_of_another_robot_is_refused_with_the_reas
 def test_a_learner_that_was_killed_goes_on_with_all_episodes_and_no_lower_version(school):
     before = school.await_learned(4)
     school.process.kill()
-    school.policy.completed.clear()
+    announced = len(school.announced)
     broken = school.folder / "learner" / "episodes" / "000077_e77.mcap"
     broken.write_bytes(b"\x89MCAP0\r\n and then nothing")
     school.send("e7", success=True)
     school.join()
-    school.probe.wait_for(lambda: school.status[-1].version >= before.version, "the saved version")
     status = school.await_learned(5)
+    assert f"restored {before.version} updates" in school.process.output
     assert status.version > before.version
-    assert all(completed.manifest.version >= before.version for completed in school.policy.completed)
+    school.await_weights(status.version)
+    assert all(manifest.version >= before.version for manifest in school.announced[announced:])
     assert status.refused >= 1, "the damaged file, and what is announced again and still damaged"
     assert "000077_e77.mcap skipped" in school.process.output
 
 
 def test_a_learner_that_is_killed_while_it_learns_loses_nothing(school):
-    versions = [completed.manifest.version for completed in school.policy.completed]
     for index in range(10, 14):
         school.send(f"e{index}", success=index % 2 == 0)
     school.probe.wait_for(lambda: school.status[-1].episodes > 5, "learning")
     school.process.kill()
     school.join()
-    school.await_learned(9)
-    versions = [completed.manifest.version for completed in school.policy.completed]
-    assert versions == sorted(set(versions)), "no version comes twice with other weights"
+    school.await_weights(school.await_learned(9).version)
+    contents = {(manifest.version, manifest.sha256) for manifest in school.announced}
+    assert len(contents) == len({version for version, _ in contents}), "no version comes twice with other weights"
+    versions = [manifest.version for manifest in school.announced]
+    assert versions == sorted(versions)
 
 
 def test_in_the_end_the_policy_is_left_as_a_checkpoint(school):

@@ -41,8 +41,8 @@ class Practice:
         message.header.stamp = stamp(at_ns)
         self.rewards.publish(message)
 
-    def episode(self, id, outcome="success", steps=STEPS):
-        """Plays a whole episode, a step every 0.1 s; the first number of its pictures."""
+    def episode(self, id, outcome="success", steps=STEPS, lost=0, meanwhile=lambda step: None):
+        """Plays an episode, a step every 0.1 s, of which the last ``lost`` are neither seen nor done; the first number of its pictures."""
         self.feed.begin(id)
         first, done = self.feed.index + 1, []
 
@@ -50,6 +50,7 @@ class Practice:
             at_ns = self.feed.instant()
             if len(done) < steps:
                 self.act(at_ns, len(done))
+                meanwhile(len(done))
             if done:
                 self.reward(at_ns, float(len(done) == steps))
             done.append(at_ns)
@@ -58,6 +59,7 @@ class Practice:
 
         timer = self.probe.every(0.1, step)
         self.probe.wait_for(lambda: len(done) > steps, "the episode")
+        self.feed.now_ns += lost * EMBODIMENT.period_ns
         self.feed.end(outcome)
         return first
 
@@ -100,20 +102,19 @@ def test_an_aborted_episode_is_not_kept(practice):
 
 
 def test_foreign_and_malformed_actions_are_not_recorded(practice):
-    practice.feed.begin("lift_d")
-    at_ns = practice.feed.start_ns
-    for message in (
-        msg.ExecutedAction(episode_id="yesterday", action=[9.0] * 4),
-        msg.ExecutedAction(episode_id="lift_d", action=[0.5] * 3),
-        msg.ExecutedAction(episode_id="lift_d", action=[float("nan")] * 4),
-        msg.ExecutedAction(episode_id="lift_d", action=[0.5] * 4, source=77),
-    ):
-        message.header.stamp = stamp(at_ns)
-        practice.executed.publish(message)
-    practice.feed.number -= 1
-    practice.episode("lift_d")
+    def disturb(count):
+        for message in (
+            msg.ExecutedAction(episode_id="yesterday", action=[0.9] * 4),
+            msg.ExecutedAction(episode_id="lift_d", action=[0.9] * 3),
+            msg.ExecutedAction(episode_id="lift_d", action=[float("nan")] * 4),
+            msg.ExecutedAction(episode_id="lift_d", action=[0.9] * 4, source=77),
+        ):
+            message.header.stamp = stamp(practice.feed.start_ns + count * EMBODIMENT.period_ns)
+            practice.executed.publish(message)
+
+    practice.episode("lift_d", meanwhile=disturb)
     episode = decode_episode(practice.probe.wait_for(lambda: practice.received("lift_d"), "the episode"), EMBODIMENT)
-    assert episode.actions[0] == pytest.approx([0.0, 0.0, -0.5, 1.0])
+    assert episode.actions[:, 0] == pytest.approx([0.1 * index for index in range(STEPS)])
 
 
 def test_a_recorder_that_was_killed_announces_its_episodes_again(practice):
@@ -125,10 +126,7 @@ def test_a_recorder_that_was_killed_announces_its_episodes_again(practice):
 
 
 def test_an_episode_of_which_most_was_lost_is_discarded_with_the_reason(practice):
-    practice.feed.begin("lift_e")
-    practice.feed.instant()
-    practice.feed.now_ns += 20 * EMBODIMENT.period_ns
-    practice.feed.end("timeout")
+    practice.episode("lift_e", "timeout", lost=20)
     practice.probe.wait_for(lambda: "lift_e discarded" in practice.process.output, "the word on it")
     assert "frames and actions are missing" in practice.process.output
     assert len(EpisodeStore(practice.folder)) == 3
