@@ -62,7 +62,7 @@ class GraphSettings:
     simulation: str = "mujoco"
     episodes: int = 260
     seed: int = 0
-    real_time_factor: float = 2.0
+    real_time_factor: float = 1.5
     embodiment: str = "fr3"
     namespace: str = ""
     parameter_file: str = ""

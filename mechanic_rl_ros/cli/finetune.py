@@ -24,7 +24,7 @@ def finetune(
     checkpoint: Annotated[Path | None, typer.Option(help="Policy to start from; the base checkpoint of the task when left out.", show_default=False)] = None,
     episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Episodes to practise.")] = 260,
     seed: Annotated[int, typer.Option(min=0, max=39, help="Seed of scenes, sampling and learner.")] = 0,
-    real_time_factor: Annotated[float, typer.Option(min=0.05, max=20.0, help="Simulated seconds per second.")] = 2.0,
+    real_time_factor: Annotated[float, typer.Option(min=0.05, max=20.0, help="Simulated seconds per second.")] = 1.5,
     run_directory: Annotated[
         Path | None, typer.Option(help="Folder of the run; runs/TIME when left out. A run that was stopped goes on.", show_default=False)
     ] = None,

@@ -20,6 +20,7 @@ from mechanic_rl_ros.nodes.base import OK, WARN, Node, run
 from mechanic_rl_ros.nodes.payloads import PayloadReceiver, PayloadSender
 from mechanic_rl_ros.nodes.policy_node import choose_device
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.folder import existing_folder
 from mechanic_rl_ros.replay.store import EpisodeStore
 from mechanic_rl_ros.transfer import Chunk, Completed, Inbox, Outbox
 
@@ -80,7 +81,7 @@ class LearnerNode(Node):
         """Goes on where an earlier life of this process stopped: saved state first, then episodes that came after it."""
         self.store.clean()
         saved = self.directory / "state"
-        if saved.exists():
+        if existing_folder(saved).exists():
             self.learner.restore(saved)
             self.get_logger().info(f"restored {self.learner.version} updates from {saved}")
         for episode in self.store.load():

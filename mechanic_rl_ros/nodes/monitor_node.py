@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rosgraph_msgs.msg import Clock
 
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.errors import UserError
@@ -41,7 +40,7 @@ class MonitorNode(Node):
         self.swaps: deque[float] = deque(maxlen=500)
         self.chunk: msg.ActionChunk | None = None
         self.start_ns, self.last_id, self.last_swap = 0, "", -1.0
-        self.clock_ns, self.speed_from = 0, (time.monotonic(), 0)
+        self.speed_from = (time.monotonic(), 0)
         self._write("run", task=task, seed=seed, checkpoint=checkpoint, started=time.time())
 
     def setup(self) -> None:
@@ -50,7 +49,6 @@ class MonitorNode(Node):
         self.create_subscription(msg.LearnerStatus, "learner_status", self._on_learner, qos.STATE)
         self.create_subscription(msg.PolicyStatus, "policy_status", self._on_policy, qos.STATE)
         self.create_subscription(msg.CommandStatus, "command_status", self._on_command, qos.STATE)
-        self.create_subscription(Clock, "/clock", self._on_clock, qos.SENSOR)
         self.create_timer(SPEED_S, self._write_speed, clock=self.wall)
 
     def end(self) -> None:
@@ -142,14 +140,11 @@ class MonitorNode(Node):
     def _latency_ms(self, quantile: float) -> float:
         return 1e3 * float(np.quantile(self.latencies, quantile)) if self.latencies else 0.0
 
-    def _on_clock(self, message: Clock) -> None:
-        self.clock_ns = nanoseconds(message.clock)
-
     def _write_speed(self) -> None:
-        at, clock_ns = self.speed_from
-        self.speed_from = (time.monotonic(), self.clock_ns)
-        if clock_ns and self.clock_ns > clock_ns:
-            self._write("sim", real_time_factor=(self.clock_ns - clock_ns) * 1e-9 / (time.monotonic() - at))
+        (at, before_ns), now, now_ns = self.speed_from, time.monotonic(), self.now_ns()
+        self.speed_from = (now, now_ns)
+        if 0 < before_ns < now_ns:
+            self._write("sim", real_time_factor=(now_ns - before_ns) * 1e-9 / (now - at))
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from mechanic_rl_ros.sim.simulation import Simulation
 from mechanic_rl_ros.srv import ResetScene
 
 SLICE_NS = 10_000_000  # simulated time between two looks at the wall clock and the inputs
+CLOCK_S = 0.1  # wall time between two clock messages at most: listeners take a longer silence for a clock that stands still
 WINDOW_S = 1.0  # wall time over which the real-time factor is measured
 
 
@@ -35,8 +36,9 @@ class SimNode(Node):
         renderer = self.parameter("renderer", "rays", "rays (no GL library needed) or mujoco (MuJoCo's own)")
         self.size = self.parameter("camera_size", 64, "rows and columns of the raw images, pixels", low=16, high=1024)
         self.factor = self.parameter("real_time_factor", 1.0, "simulated seconds per second", low=0.05, high=20.0)
-        self.joint_ns = round(1e9 / self.parameter("joint_state_rate", 50.0, "joint states per simulated second, Hz", low=10.0, high=100.0))
-        self.clock_ns = round(1e9 / self.parameter("clock_rate", 50.0, "clock messages per simulated second, Hz", low=10.0, high=100.0))
+        self.joint_ns = _slices(1.0 / self.parameter("joint_state_rate", 50.0, "joint states per simulated second, Hz", low=10.0, high=100.0))
+        clock_s = 1.0 / self.parameter("clock_rate", 20.0, "clock messages per simulated second at least, Hz", low=10.0, high=100.0)
+        self.clock_ns = _slices(min(clock_s, CLOCK_S * self.factor))
         self.simulation = Simulation(task, self.embodiment, renderer=renderer, camera_size=self.size)
         self.task, self.seed, self.reset_count = task, 0, 0
         self.lock = threading.Lock()
@@ -158,6 +160,11 @@ class SimNode(Node):
             response.stamp = stamp(self.simulation.time_ns)
         response.success, response.reset_count = True, self.reset_count
         return response
+
+
+def _slices(seconds: float) -> int:
+    """A period as nanoseconds, rounded to whole slices."""
+    return max(1, round(seconds * 1e9 / SLICE_NS)) * SLICE_NS
 
 
 def main() -> None:

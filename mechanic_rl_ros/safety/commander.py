@@ -171,8 +171,10 @@ class Commander:
                 self._motion.hold(self._motion.final)
 
     def _forget(self) -> None:
-        """Drops all that carries a stamp of before the clock went back."""
-        self._reading, self._override, self._not_before_ns = None, None, 0
+        """Drops all that carries a stamp of before the clock went back. An operator keeps the arm: his last command is only stale."""
+        self._reading, self._not_before_ns = None, 0
+        if self._override is not None:
+            self._override = (self._override[0], -OVERRIDE_AGE_NS - 1)
         self._player.clear()
 
     def _fresh_reading(self, now_ns: int) -> JointReading | None:

@@ -39,6 +39,10 @@ class Mechanic(torch.optim.Optimizer):
       sum and its average. At the noisy end of a trajectory h says "you have gone too far" at every useful rate; near the average it has the right
       sign.
 
+    Averaging is the default because it acts well without a further number. On lift, base 0.45, 240 episodes, 200 development scenes for each of three
+    practice seeds, it gave 0.960, 0.835, 0.950 (acting plainly 0.805, 0.705, 0.795); without it, with an exponential moving average of decay 0.99 in
+    its place, 0.960, 0.865, 0.970 (0.795, 0.690, 0.740): no difference that these numbers could decide. ``benchmark/practice.py`` makes the former.
+
     A gradient that is not finite is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are. ``state_dict`` is keyed
     by position and continues bit-equally.
     """

@@ -1,27 +1,33 @@
 """What the nodes under test expect from the others: observations, weights and episodes."""
 
-import array
-
 import numpy as np
 import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
 
 from mechanic_rl_ros import msg
-from mechanic_rl_ros.data import Episode, Outcome
+from mechanic_rl_ros.data import ActionChunk, Episode, Outcome
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import stamp
-from mechanic_rl_ros.nodes.convert import image_to_message
+from mechanic_rl_ros.nodes.convert import chunk_to_message, image_to_message, trajectory_from_message
 from mechanic_rl_ros.nodes.payloads import PayloadReceiver, PayloadSender
 from mechanic_rl_ros.policy.acting import Actor, acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
+from mechanic_rl_ros.safety.kinematics import Kinematics
+from mechanic_rl_ros.sim.trajectory import TrajectoryController
 from mechanic_rl_ros.transfer import Inbox, Outbox
 
 EMBODIMENT = load_embodiment()
 HOME = np.array(EMBODIMENT.joints.home)
+NAMES = EMBODIMENT.joints.names
+TICK_NS = 20_000_000
 LEARNER = "/learner_node"
+State = msg.EpisodeState
 
 
 def pictures(index):
@@ -108,6 +114,111 @@ class Pupil:
         self.receiver = PayloadReceiver(probe.node, prefix, profile, self.inbox, lambda completed, announced: self.completed.append(completed))
 
 
+class Arm:
+    """Clock, joint states and trajectory controller of an arm, in lockstep with the probe's timer; and the policy that moves it."""
+
+    def __init__(self, ros):
+        self.nodes, self.probe = ros
+        self.controller = TrajectoryController(EMBODIMENT.joints.home)
+        self.kinematics = Kinematics(EMBODIMENT)
+        self.now_ns, self.number, self.drive = 100 * 10**9, 0, None
+        self.clock_runs = self.joints_flow = True
+        self.speeds = []  # of the fastest joint, (arm's time in ns, rad/s)
+        hear, publish = self.probe.hear, self.probe.node.create_publisher
+        self.trajectories = hear(JointTrajectory, "fr3_arm_controller/joint_trajectory", qos.TRAJECTORY, self._follow)
+        self.fingers = hear(Float64MultiArray, "fr3_gripper_controller/commands", qos.TRAJECTORY)
+        self.executed = hear(msg.ExecutedAction, "executed_action", qos.COMMAND)
+        self.status = hear(msg.CommandStatus, "command_status", qos.STATE)
+        self.diagnostics = hear(DiagnosticArray, "/diagnostics", 10)
+        self.clock = publish(Clock, "/clock", qos.SENSOR)
+        self.joints = publish(JointState, EMBODIMENT.joints.topic, qos.SENSOR)
+        self.episodes = publish(State, "episode", qos.STATE)
+        self.chunks = publish(msg.ActionChunk, "action_chunk", qos.COMMAND)
+        self.operator = publish(msg.Intervention, "intervention", qos.COMMAND)
+        self.process = self.join()
+        self.probe.every(TICK_NS * 1e-9, self._tick)
+
+    def join(self):
+        process = self.nodes.start("command_node", use_sim_time=True)
+        listeners = (self.clock, self.joints, self.episodes, self.chunks, self.operator)
+        self.probe.wait_for(lambda: all(publisher.get_subscription_count() for publisher in listeners), "command_node")
+        return process
+
+    def _follow(self, message):
+        self.controller.set_trajectory(trajectory_from_message(message, NAMES), self.now_ns)
+
+    def _tick(self):
+        if not self.clock_runs:
+            return
+        self.now_ns += TICK_NS
+        self.clock.publish(Clock(clock=stamp(self.now_ns)))
+        positions, velocities = self.controller.sample(self.now_ns)
+        self.speeds.append((self.now_ns, float(np.abs(velocities).max())))
+        if self.joints_flow:
+            message = JointState(name=[*NAMES, EMBODIMENT.joints.finger], position=[*positions, 0.04], velocity=[*velocities, 0.0])
+            message.header.stamp = stamp(self.now_ns)
+            self.joints.publish(message)
+        if self.drive is not None and self.now_ns % 200_000_000 == 0:
+            self.send(self.drive)
+
+    def send(self, action, *, episode=None, at_ns=None, **changes):
+        chunk = ActionChunk(at_ns or self.now_ns, EMBODIMENT.period_ns, np.tile(np.array(action, np.float32), (8, 1)), 5, False, episode or self.id)
+        message = chunk_to_message(chunk, EMBODIMENT.base_frame, 0.01)
+        for name, value in changes.items():
+            setattr(message, name, value)
+        self.chunks.publish(message)
+
+    def announce(self, state):
+        message = State(id=self.id, number=self.number, state=state)
+        message.header.stamp = stamp(self.start_ns)
+        self.episodes.publish(message)
+
+    def begin(self):
+        """A new episode from home, as after a reset, in which nobody acts yet."""
+        self.controller.hold(EMBODIMENT.joints.home)
+        self.number += 1
+        self.id, self.start_ns = f"lift_{self.number}", self.now_ns
+        self.announce(State.READY)
+        self.pass_time(0.5)
+        self.start_ns = self.now_ns // EMBODIMENT.period_ns * EMBODIMENT.period_ns + EMBODIMENT.period_ns
+        self.announce(State.RUNNING)
+        self.executed.clear()
+
+    def end(self):
+        self.drive = None
+        self.announce(State.ENDED)
+        self.probe.wait_for(lambda: self.speed() == 0.0 and self.holding() == "no episode is running", "rest")
+
+    def pass_time(self, seconds):
+        until = self.now_ns + round(seconds * 1e9)
+        self.probe.wait_for(lambda: self.now_ns >= until, "the arm's time")
+
+    def speed(self):
+        return self.speeds[-1][1] if self.speeds else 0.0
+
+    def rests_from(self, since_ns):
+        """Whether it moved at no time since then."""
+        return not any(speed for at_ns, speed in self.speeds if at_ns >= since_ns)
+
+    def hand(self):
+        return self.kinematics.tcp(self.controller.sample(self.now_ns)[0])[0]
+
+    def says(self):
+        """Level and message of the node's last diagnostics."""
+        return next(((s.level, s.message) for array in reversed(self.diagnostics) for s in array.status if s.name == "command_node"), (b"", ""))
+
+    def holding(self):
+        return self.says()[1].removeprefix("holding: ")
+
+    def await_holding(self, reason):
+        self.diagnostics.clear()
+        self.probe.wait_for(lambda: self.holding() == reason, f"holding because {reason}")
+
+    def await_motion(self):
+        before = self.hand()
+        self.probe.wait_for(lambda: np.linalg.norm(self.hand() - before) > 0.005, "motion")
+
+
 def make_episode(id, steps=20, success=True, best_of_n=False):
     rng = np.random.default_rng(sum(map(ord, id)))
     images = {key: np.stack([pictures(index)[key] // 16 * 16 for index in range(steps + 1)]) for key in EMBODIMENT.cameras}
@@ -132,4 +243,4 @@ def make_episode(id, steps=20, success=True, best_of_n=False):
 def play():
     """The parts that a test can play, and what they show."""
     torch.set_num_threads(1)
-    return {"feed": Feed, "teacher": Teacher, "pupil": Pupil, "pictures": pictures, "episode": make_episode, "bytes": lambda data: array.array("B", data)}
+    return {"arm": Arm, "feed": Feed, "teacher": Teacher, "pupil": Pupil, "pictures": pictures, "episode": make_episode}
