@@ -19,7 +19,7 @@ ARGS ?=
 setup: install/.built
 
 finetune: setup
-	@$(RUN) mechanic-rl finetune --seed $(SEED) $(ARGS)
+	@$(RUN) exec mechanic-rl finetune --seed $(SEED) $(ARGS)
 
 test: setup
 	@$(RUN) ruff check --quiet . && ruff format --check --quiet . && mypy && pytest $(ARGS)

@@ -32,7 +32,6 @@ class EpisodeConfig:
         pause_ns: Between two episodes.
         notice_ns: How long before its first frame an episode is announced.
         lost_ns: Age of the last frame from which on a running episode is aborted.
-        reset_attempts: Resets that may fail in a row before it waits for help.
     """
 
     episodes: int
@@ -43,7 +42,6 @@ class EpisodeConfig:
     pause_ns: int = 200_000_000
     notice_ns: int = 50_000_000
     lost_ns: int = 1_000_000_000
-    reset_attempts: int = 3
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,9 +154,10 @@ def run(node_class: Callable[[], Node], arguments: list[str] | None = None) -> N
     except ExternalShutdownException:
         pass
     except Exception as error:
-        if debug or not isinstance(error, (UserError, OSError)):
-            raise
-        status = 1
+        # Status 1 says that another start would not help; what nobody foresaw may, so the supervisor tries again.
+        status = 1 if isinstance(error, (UserError, OSError)) else 2
+        if debug or status == 2:
+            traceback.print_exc()
         print(f"{node.get_name() if node else Path(sys.argv[0]).name}: error: {error}", file=sys.stderr, flush=True)
     finally:
         if node is not None:

@@ -25,6 +25,7 @@ from mechanic_rl_ros.safety.executed import Executed, ExecutedActions
 from mechanic_rl_ros.timing import ArmClock, BeatStatistics
 
 GIL_S = 0.0005  # s that another thread of this process may keep the interpreter; Python's default is a quarter of a period
+LIMIT_SLACK_NS = 1_000_000_000  # an episode that nobody ends is ended here, this long after its step limit
 EPISODE = msg.EpisodeState
 
 
@@ -45,6 +46,7 @@ class CommandNode(Node):
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._run, name="control")
         self.episode = EPISODE()
+        self.deadline_ns = 0
         self.last_finger: float | None = None
         self.last_chunk_ns = -1
         self.holding, self.late_actions, self.refused, self.reason = "not started", 0, 0, ""
@@ -129,6 +131,8 @@ class CommandNode(Node):
 
     def _tick(self, now_ns: int, at: float) -> None:
         with self.lock:
+            if now_ns > self.deadline_ns and self.episode.state == EPISODE.RUNNING:
+                self.commander.stop("the episode is past its step limit and nobody has ended it")
             command = self.commander.tick(now_ns)
             closed = self.executed.add(now_ns, command)
             self._note(now_ns, at, command)
@@ -183,7 +187,9 @@ class CommandNode(Node):
             elif episode.state == EPISODE.RUNNING:
                 if self.episode.state != EPISODE.READY or self.episode.id != episode.id:
                     self.commander.start()  # this node joined late
-                self.executed.start(nanoseconds(episode.header.stamp))
+                start_ns = nanoseconds(episode.header.stamp)
+                self.deadline_ns = start_ns + episode.step_limit * self.embodiment.period_ns + LIMIT_SLACK_NS
+                self.executed.start(start_ns)
             else:
                 self.commander.stop("no episode is running")
                 self.executed.stop()

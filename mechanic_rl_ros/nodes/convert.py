@@ -17,11 +17,10 @@ from mechanic_rl_ros.data import ActionChunk, Source
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes.base import nanoseconds, stamp
+from mechanic_rl_ros.safety.chunk_player import LONGEST_CHUNK
 from mechanic_rl_ros.safety.reading import JointReading
 from mechanic_rl_ros.sim.trajectory import Trajectory
 from mechanic_rl_ros.transfer import Chunk, Manifest
-
-LONGEST_CHUNK = 1024  # actions
 
 
 def trajectory_from_message(message: JointTrajectory, names: Sequence[str]) -> Trajectory:

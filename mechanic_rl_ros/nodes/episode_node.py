@@ -139,6 +139,9 @@ class EpisodeNode(Node):
 
     def _on_label(self, label: msg.Label) -> None:
         if self.machine.label(label.success, self.now_ns()):
+            reward = msg.Reward(episode_id=self.id, reward=float(label.success), terminal=True)
+            reward.header.stamp = stamp(self.machine.since_ns)
+            self.rewards.publish(reward)
             self._publish()
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:

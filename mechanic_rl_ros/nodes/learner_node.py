@@ -25,6 +25,7 @@ from mechanic_rl_ros.replay.store import EpisodeStore
 from mechanic_rl_ros.transfer import Chunk, Completed, Inbox, Outbox
 
 CHUNK_BYTES = 256 * 1024
+STOP_S = 8.0  # wall seconds that the update under way may take at the end
 EPISODE_BYTES = 64 * 1024 * 1024
 
 
@@ -68,8 +69,9 @@ class LearnerNode(Node):
 
     def end(self) -> None:
         self.stopping.set()
-        self.thread.join(timeout=30.0)
-        self._export()
+        self.thread.join(timeout=STOP_S)
+        if not self.thread.is_alive():  # else it is in the middle of an update; the last saved state stands
+            self._export()
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         values = {key: str(value) for key, value in self.snapshot.items()} | {"device": self.device, "refused": self.refused}
@@ -126,7 +128,8 @@ class LearnerNode(Node):
         try:
             self.learner.save(self.directory / "state")
         except (UserError, OSError) as error:
-            self._refuse(f"state not saved: {error}")
+            self._refuse(f"state not saved, so nothing is published: {error}")
+            return
         self._hand_out()
 
     def _hand_out(self) -> None:

@@ -109,10 +109,12 @@ class RecorderNode(Node):
             self.get_logger().warning(f"episode {recording.id} discarded: its end was never announced")
             return
         state = ending[0]
+        if state.outcome == Outcome.ABORTED.value:
+            self._discard(recording, state.reason or "aborted")
+            return
         episode, reason = recording.finish(nanoseconds(state.header.stamp), Outcome(state.outcome))
-        if episode is None or episode.outcome is Outcome.ABORTED:
-            self.discarded += 1
-            self.get_logger().info(f"episode {recording.id} discarded: {reason or state.reason or 'aborted'}")
+        if episode is None:
+            self._discard(recording, reason)
             return
         try:
             path = self.store.add(episode)
@@ -123,13 +125,17 @@ class RecorderNode(Node):
         self.written, self.fault_line = self.written + 1, ""
         self._announce(path)
 
+    def _discard(self, recording: Recording, reason: str) -> None:
+        self.discarded += 1
+        self.get_logger().info(f"episode {recording.id} discarded: {reason}")
+
     def _announce(self, path: Path) -> None:
         try:
             payload = self.payload(path)
-        except OSError as error:
-            self.get_logger().warning(f"cannot read {path} ({error.strerror}): it is not served")
+            manifest = Manifest.of(payload, kind="episode", id=path.stem, version=0, source=self.get_fully_qualified_name(), chunk_size=CHUNK_BYTES)
+        except (OSError, UserError) as error:
+            self.get_logger().warning(f"cannot serve {path} ({error}): it is left out")
             return
-        manifest = Manifest.of(payload, kind="episode", id=path.stem, version=0, source=self.get_fully_qualified_name(), chunk_size=CHUNK_BYTES)
         self.shelf[manifest.key] = (manifest, path)
         self.sender.announce(manifest)
 

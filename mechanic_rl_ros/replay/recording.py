@@ -8,6 +8,7 @@ from mechanic_rl_ros.data import Episode, Observation, Outcome
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety.executed import Executed
 
+LONGEST = 10_000  # steps of an episode: what claims more comes from a clock that jumped
 FILLED_SHARE = 0.1  # of an episode's frames that may be missing
 
 
@@ -25,16 +26,20 @@ class Recording:
     def observe(self, observation: Observation) -> None:
         """Takes a frame of this episode; older ones belong to the last."""
         index = self._index(observation.stamp_ns)
-        if index >= 0:
+        if 0 <= index <= LONGEST:
             self._observations.setdefault(index, observation)
 
     def execute(self, executed: Executed) -> None:
         """Takes what was done in one interval."""
-        self._executed[self._index(executed.stamp_ns)] = executed
+        index = self._index(executed.stamp_ns)
+        if 0 <= index < LONGEST:
+            self._executed[index] = executed
 
     def reward(self, stamp_ns: int, reward: float) -> None:
         """Takes the reward of the step that ended at ``stamp_ns``."""
-        self._rewards[self._index(stamp_ns) - 1] = reward
+        index = self._index(stamp_ns) - 1
+        if 0 <= index < LONGEST:
+            self._rewards[index] = reward
 
     def complete(self, end_ns: int) -> bool:
         """Whether everything up to the last observation at ``end_ns`` is there."""
@@ -44,6 +49,8 @@ class Recording:
     def finish(self, end_ns: int, outcome: Outcome) -> tuple[Episode | None, str]:
         """The episode, or why there is none: what is missing is filled with what came before, as long as it is little."""
         steps = self._index(end_ns)
+        if steps > LONGEST:
+            return None, f"it claims {steps} steps: the clock has jumped"
         if steps < 1 or 0 not in self._observations:
             return None, "it has no complete step"
         missing = sum(index not in self._observations for index in range(steps + 1)) + sum(index not in self._executed for index in range(steps))

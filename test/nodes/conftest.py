@@ -55,7 +55,7 @@ class Feed:
         self.probe.wait_for(lambda: any(status.message != "not active" for array in self.diagnostics for status in array.status), "an active node")
 
     def announce(self, state, **fields):
-        message = msg.EpisodeState(id=self.id, number=self.number, state=state, task="lift", seed=7, **fields)
+        message = msg.EpisodeState(**{"id": self.id, "number": self.number, "state": state, "task": "lift", "seed": 7, "step_limit": 600, **fields})
         message.header.stamp = stamp(self.now_ns)
         self.episodes.publish(message)
 
@@ -169,7 +169,7 @@ class Arm:
         self.chunks.publish(message)
 
     def announce(self, state):
-        message = State(id=self.id, number=self.number, state=state)
+        message = State(step_limit=600, id=self.id, number=self.number, state=state)
         message.header.stamp = stamp(self.start_ns)
         self.episodes.publish(message)
 
