@@ -23,7 +23,7 @@ class CameraSpec:
         frame: Optical frame that the images must carry.
         height: Rows, pixels.
         width: Columns, pixels.
-        max_age: Oldest stamp that may still be acted on, seconds.
+        max_age: Age of the newest image, seconds, beyond five times of which the camera counts as lost.
     """
 
     raw_topic: str
