@@ -10,79 +10,60 @@ import os
 import platform
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
-from mechanic_rl_ros.metrics import FILE, read_metrics
-
-Records = list[dict[str, Any]]
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.report.run_data import RunData
+from mechanic_rl_ros.report.timing import timing_rows
 
 
 def main(folders: list[str]) -> None:
-    """Reads the runs and prints one row each."""
+    """Reads the runs and prints one column each."""
     if not folders:
         sys.exit("summarise.py: no run named: python benchmark/summarise.py runs/TIME ...")
-    print(
-        f"Measured {time.strftime('%Y-%m-%d')} on {os.cpu_count()} cores ({platform.machine()}, {platform.system()}), no GPU, Python {platform.python_version()}.\n"
-    )
-    rows = [figures(read_metrics(Path(folder) / FILE)) for folder in folders]
-    names = list(rows[0])
-    print("| | " + " | ".join(str(row["seed"]) for row in rows) + " |\n|---|" + "---|" * len(rows))
-    for name in names:
-        label = "seed" if name == "seed" else name
-        if name != "seed":
-            print(f"| {label} | " + " | ".join(str(row.get(name, "-")) for row in rows) + " |")
+    try:
+        columns = [figures(RunData.load(folder)) for folder in folders]
+    except UserError as error:
+        sys.exit(f"summarise.py: {error}")
+    print(f"Measured {time.strftime('%Y-%m-%d')} on {machine()}.\n")
+    print("| | " + " | ".join(column["seed"] for column in columns) + " |\n|---|" + "---|" * len(columns))
+    for name in dict.fromkeys(name for column in columns for name in column if name != "seed"):
+        print(f"| {name} | " + " | ".join(column.get(name, "-") for column in columns) + " |")
 
 
-def figures(records: Records) -> dict[str, Any]:
+def machine() -> str:
+    """What the figures were measured on."""
+    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores ({names[0] if names else platform.machine()}, {platform.system()}), {gpu}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def figures(data: RunData) -> dict[str, str]:
     """Named figures of one run, as text."""
-    by_kind: dict[str, Records] = {}
-    for record in records:
-        by_kind.setdefault(record["kind"], []).append(record)
-    run, episodes = by_kind["run"][0], by_kind.get("episode", [])
-    wall = [record["wall"] for record in records if "wall" in record]
-    row: dict[str, Any] = {"seed": f"seed {run['seed']}"}
-    results = {record["name"]: record for record in by_kind.get("evaluation", [])}
-    for name, record in results.items():
-        rate = record["successes"] / record["episodes"]
-        row[f"{name} policy, {record['episodes']} unseen scenes [95 % Wilson]"] = f"{rate:.3f} [{record['low']:.3f}, {record['high']:.3f}]"
-    if len(results) == 2:
-        row["rise"] = f"{results['tuned']['successes'] / results['tuned']['episodes'] - results['base']['successes'] / results['base']['episodes']:+.3f}"
-    row["episodes practised"] = len(episodes)
-    row["minutes, evaluation included"] = f"{(max(wall) - run['started']) / 60:.1f}"
-    row["real-time factor reached, median"] = f"{np.median([record['real_time_factor'] for record in by_kind['sim']]):.2f}"
-    return row | timing(by_kind)
+    column = {"seed": f"seed {data.run.get('seed', '?')}"}
+    rates = {name: line["successes"] / line["episodes"] for name, line in data.evaluations.items()}
+    for name, line in data.evaluations.items():
+        column[f"{name} policy, {line['episodes']} unseen scenes [95 % Wilson]"] = f"{rates[name]:.3f} [{line['low']:.3f}, {line['high']:.3f}]"
+    if {"base", "tuned"} <= rates.keys():
+        column["rise"] = f"{rates['tuned'] - rates['base']:+.3f}"
+    column["episodes practised"] = str(len(data.records.get("episode", [])))
+    last = max((line["wall"] for lines in data.records.values() for line in lines if "wall" in line), default=data.start)
+    column["minutes, evaluation included"] = f"{(last - data.start) / 60:.1f}"
+    if "sim" in data.records:
+        column["real-time factor reached, median"] = f"{np.median(data.column('sim', 'real_time_factor')):.2f}"
+    return column | timing_rows(data) | _learning(data)
 
 
-def timing(by_kind: dict[str, Records]) -> dict[str, str]:
-    """Figures of the control path in the windows in which the learner trained."""
-    learner = by_kind.get("learner", [])
-    busy = [(a["wall"], b["wall"]) for a, b in pairwise(learner) if b["updates"] > a["updates"]]
-    windows = [record for record in by_kind.get("command", []) if any(start - 2.0 <= record["wall"] <= end + 0.5 for start, end in busy)]
-    if not windows:
+def _learning(data: RunData) -> dict[str, str]:
+    if "learner" not in data.records:
         return {}
-    count = np.array([record["period_count"] for record in windows], float)
-    mean = np.array([record["period_mean_error"] for record in windows])
-    deviation = np.array([record["period_deviation"] for record in windows])
-    overall = float((count * mean).sum() / count.sum())
-    spread = float(np.sqrt((count * (deviation**2 + (mean - overall) ** 2)).sum() / count.sum()))
-    latency = np.concatenate([record["latencies_ms"] for record in windows])
-    swaps = sorted({record["swap_ms"] for record in by_kind.get("policy", []) if record["swap_ms"] >= 0})
-    return {
-        "windows with the learner at work": f"{len(windows)} of {len(by_kind['command'])}",
-        "command period, mean error": f"{100 * overall:+.2f} %",
-        "command period, deviation": f"{100 * spread:.1f} % of {windows[0]['period_ms']:.0f} ms",
-        "camera stamp to command, simulated ms: p50, p99, max": f"{np.quantile(latency, 0.5):.0f}, {np.quantile(latency, 0.99):.0f}, {latency.max():.0f} ({len(latency)} chunks)",
-        "weights published to acting, wall ms: p50, p99, max": f"{np.quantile(swaps, 0.5):.0f}, {np.quantile(swaps, 0.99):.0f}, {max(swaps):.0f} ({len(swaps)} versions)"
-        if swaps
-        else "-",
-        "one update, ms": f"{learner[-1]['update_ms']:.1f}",
-        "updates": str(learner[-1]["updates"]),
-        "tuner scale, actor / critic / value": " / ".join(f"{learner[-1][name]:.3g}" for name in ("actor_scale", "critic_scale", "value_scale")),
-    }
+    last = data.records["learner"][-1]
+    scales = " / ".join(f"{last[name]:.3g}" for name in ("actor_scale", "critic_scale", "value_scale"))
+    return {"one update, ms": f"{last['update_ms']:.1f}", "updates": str(last["updates"]), "tuner scale, actor / critic / value": scales}
 
 
 if __name__ == "__main__":

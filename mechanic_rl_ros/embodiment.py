@@ -23,7 +23,7 @@ class CameraSpec:
         frame: Optical frame that the images must carry.
         height: Rows, pixels.
         width: Columns, pixels.
-        max_age: Age of the newest image, seconds, beyond five times of which the camera counts as lost.
+        max_age: Age in seconds up to which an image is acted on; beyond five times of it the camera counts as lost.
     """
 
     raw_topic: str

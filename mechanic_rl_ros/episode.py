@@ -24,7 +24,7 @@ class EpisodeConfig:
     """What an episode is.
 
     Attributes:
-        episodes: How many; 0: until stopped.
+        episodes: How many to complete, aborted ones left out; 0: until stopped.
         seed_first: Scene seed of episode 1; later ones count up.
         step_limit: Steps until a timeout.
         period_ns: Length of a step.
@@ -32,6 +32,7 @@ class EpisodeConfig:
         pause_ns: Between two episodes.
         notice_ns: How long before its first frame an episode is announced.
         lost_ns: Age of the last frame from which on a running episode is aborted.
+        idle_ns: So long nobody may have moved the arm until the episode is aborted: what follows would say nothing about the policy.
     """
 
     episodes: int
@@ -42,6 +43,7 @@ class EpisodeConfig:
     pause_ns: int = 200_000_000
     notice_ns: int = 50_000_000
     lost_ns: int = 1_000_000_000
+    idle_ns: int = 1_500_000_000
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,23 @@ class EpisodeMachine:
     Attributes:
         phase: Where it stands.
         since_ns: When it entered that phase; of ENDED the stamp of the last observation.
-        number: Episode, from 1.
+        number: Episode, from 1; aborted ones count, so that no number and no scene comes twice.
+        completed: Episodes that were not aborted.
         outcome: How the last one ended.
         return_value: Sum of rewards so far.
         reason: For people.
     """
 
-    def __init__(self, config: EpisodeConfig, number: int = 0) -> None:
-        """``number``: episodes that are done already, after a restart."""
+    def __init__(self, config: EpisodeConfig, number: int = 0, completed: int = 0) -> None:
+        """``number``, ``completed``: where an earlier life of the run stopped."""
         self.config = config
-        self.phase, self.since_ns, self.number = Phase.WAITING, 0, number
+        self.phase, self.since_ns, self.number, self.completed = Phase.WAITING, 0, number, completed
         self.outcome: Outcome | None = None
         self.return_value, self.reason = 0.0, "starting"
         self._reset_count = -1
         self._failed_resets = 0
         self._last_frame_ns = 0
+        self._acted_ns = 0
 
     @property
     def seed(self) -> int:
@@ -109,6 +113,10 @@ class EpisodeMachine:
             self._end(Outcome.TIMEOUT, frame.stamp_ns)
         return reward, frame.success
 
+    def acted(self, until_ns: int) -> None:
+        """Policy or operator moved the arm until then."""
+        self._acted_ns = max(self._acted_ns, until_ns)
+
     def reset_done(self, success: bool, reset_count: int, now_ns: int, message: str = "") -> bool:
         """The reset that was asked for on entering RESETTING is over."""
         if self.phase != Phase.RESETTING:
@@ -132,16 +140,20 @@ class EpisodeMachine:
         """Ends the running episode without a judgement: it is no failure of the policy."""
         return self.phase == Phase.RUNNING and self._end(Outcome.ABORTED, now_ns, reason)
 
+    def say(self, reason: str) -> bool:
+        """Tells people why it waits; True when that is news."""
+        changed, self.reason = self.reason != reason, reason
+        return changed
+
     def _wait(self, now_ns: int, missing: str) -> bool:
         if self._all_done():
             return self._enter(Phase.FINISHED, now_ns)  # a run that was complete is started again
         if missing:
-            changed, self.reason = self.reason != f"waiting for {missing}", f"waiting for {missing}"
-            return changed
+            return self.say(f"waiting for {missing}")
         if self._failed_resets and now_ns - self.since_ns < self._failed_resets * 10**9:
             return False  # a reset that fails is tried again, ever more slowly
         self.number += 1
-        self.outcome, self.return_value = None, 0.0
+        self.outcome, self.return_value, self._acted_ns = None, 0.0, 0
         return self._enter(Phase.RESETTING, now_ns)
 
     def _watch(self, now_ns: int, missing: str) -> bool:
@@ -151,6 +163,8 @@ class EpisodeMachine:
             return self._end(Outcome.ABORTED, now_ns, "lost sight of the task")
         if now_ns < self.since_ns - self.config.lost_ns:
             return self._end(Outcome.ABORTED, now_ns, "the clock was set back")
+        if now_ns - max(self._acted_ns, self.since_ns) > self.config.idle_ns:
+            return self._end(Outcome.ABORTED, now_ns, "neither policy nor operator moves the arm")
         return False
 
     def _next_frame(self, now_ns: int) -> int:
@@ -162,10 +176,11 @@ class EpisodeMachine:
         return self._last_frame_ns + (ahead // period + 1) * period
 
     def _all_done(self) -> bool:
-        return bool(self.config.episodes) and self.number >= self.config.episodes
+        return bool(self.config.episodes) and self.completed >= self.config.episodes
 
     def _end(self, outcome: Outcome, now_ns: int, reason: str = "") -> bool:
         self.outcome = outcome
+        self.completed += outcome is not Outcome.ABORTED
         return self._enter(Phase.ENDED, now_ns, reason)
 
     def _enter(self, phase: Phase, now_ns: int, reason: str = "") -> bool:

@@ -144,9 +144,16 @@ def _check(settings: GraphSettings) -> None:
     path = settings.resolved_parameter_file()
     try:
         with open(path) as file:
-            if not isinstance(yaml.safe_load(file), dict):
-                raise UserError(f"parameter file {path} is not a mapping: compare it with config/nodes.yaml")
+            if not _holds_parameters(yaml.safe_load(file)):
+                raise UserError(f"parameter file {path} is not of the form `/**/node: ros__parameters: name: value`: compare it with config/nodes.yaml")
     except OSError as error:
         raise UserError(f"cannot read parameter file {path} ({os.strerror(error.errno or 0)}): give an existing YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"parameter file {path} is not valid YAML: {str(error).splitlines()[0]}") from error
+
+
+def _holds_parameters(section: Any) -> bool:
+    """Whether every path through the mappings, of namespaces and nodes, leads to a mapping called ``ros__parameters``."""
+    if not isinstance(section, dict) or not section:
+        return False
+    return all(isinstance(value, dict) if name == "ros__parameters" else _holds_parameters(value) for name, value in section.items())

@@ -66,13 +66,18 @@ class LearnerRecord(TypedDict):
 
 
 class CommandRecord(TypedDict):
-    """Timing of the command node. Errors and deviation are fractions of the nominal ``period_ms``; latency is camera stamp to command, simulated."""
+    """Timing of the command node over ``period_count`` periods. Mean error and deviation are fractions of the nominal ``period_ms``.
+
+    Latency is camera stamp to command, simulated: of every chunk in this window, and quantiles over the last 500 chunks.
+    """
 
     kind: str
     period_ms: float
     period_mean_error: float
     period_deviation: float
     period_p99_ms: float
+    period_count: int
+    latencies_ms: list[float]
     latency_p50_ms: float
     latency_p99_ms: float
     late_actions: int
@@ -82,12 +87,12 @@ class CommandRecord(TypedDict):
 
 
 class PolicyRecord(TypedDict):
-    """State of the policy node. ``swap_p99_ms``: from weights published to acting with them; ``refused``: weights that were not believed."""
+    """State of the policy node. ``swap_ms``: from weights published to acting with them, below 0 before the first; ``refused``: weights not believed."""
 
     kind: str
     version: int
     inference_ms: float
-    swap_p99_ms: float
+    swap_ms: float
     refused: int
     wall: float
 
@@ -142,7 +147,7 @@ class MetricsWriter:
         """Appends one record; ``wall`` is added unless given (``run`` has none). Returns what was written.
 
         Raises:
-            ValueError: There is no such kind, or a field is missing.
+            ValueError: There is no such kind, or a field is missing or not declared.
             OSError: The disk is full. The next record starts on a line of its own all the same.
         """
         if kind not in KINDS:
@@ -150,9 +155,10 @@ class MetricsWriter:
         if kind != "run":
             fields.setdefault("wall", time.time())
         record: Record = {"kind": kind, **{key: _plain(value) for key, value in fields.items()}}
-        missing = KINDS[kind].__required_keys__ - record.keys()
-        if missing:
-            raise ValueError(f"record {kind!r} lacks {', '.join(sorted(missing))}")
+        declared = KINDS[kind].__required_keys__
+        for problem, names in (("lacks", declared - record.keys()), ("does not declare", record.keys() - declared)):
+            if names:
+                raise ValueError(f"record {kind!r} {problem} {', '.join(sorted(names))}")
         line = (b"\n" if self._torn else b"") + json.dumps(record, allow_nan=False).encode() + b"\n"
         self._torn = True
         try:
@@ -213,24 +219,22 @@ class TensorBoardMirror:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        """Starts a new event file in ``folder``.
-
-        Raises:
-            OSError: It cannot be written.
-        """
+        """The first record starts a new event file in ``folder``."""
         from tensorboard.compat.proto import event_pb2
-        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time()):010d}.{os.uname().nodename}.{os.getpid()}"
-        self._file: IO[bytes] = open(Path(folder) / name, "ab")  # noqa: SIM115 - closed by close()
-        self._records = RecordWriter(self._file)
+        self._folder = Path(folder)
+        self._file: IO[bytes] | None = None
         self._events = event_pb2
         self._episodes = 0
-        self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Mirrors one record."""
+        """Mirrors one record.
+
+        Raises:
+            OSError: It cannot be written yet; it is written with the next one for which there is room.
+        """
+        if self._file is None:
+            self._open()
         kind = record["kind"]
         if kind == "episode":
             self._episodes = int(record["number"])
@@ -243,10 +247,25 @@ class TensorBoardMirror:
             self._write(event)
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Closes the file.
+
+        Raises:
+            OSError: Something is left for which there is no room.
+        """
+        if self._file is not None:
+            self._file.close()
+
+    def _open(self) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{os.uname().nodename}.{os.getpid()}"
+        self._file = open(self._folder / name, "ab")  # noqa: SIM115 - closed by close()
+        self._records = RecordWriter(self._file)
+        self._write(self._events.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def _write(self, event: Any) -> None:
+        assert self._file is not None
         self._records.write(event.SerializeToString())
         self._file.flush()
 

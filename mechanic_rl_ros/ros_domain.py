@@ -1,4 +1,4 @@
-"""ROS domains on this machine: which are in use, which is free. Without rclpy, by the ports that DDS participants hold.
+"""ROS domains on this machine: which are in use, which is free, how far they reach. Without rclpy, by the ports that DDS participants hold.
 
 DDSI-RTPS 2.5, section 9.6.2.3: participant number p of domain d receives discovery on UDP port 7400 + 250 d + 10 + 2 p.
 """
@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Mapping
 
 from mechanic_rl_ros.errors import UserError
 
 LAST_DOMAIN = 101
 """On Linux higher domains reach into the ports that the kernel hands out to others."""
+
+LARGEST_DOMAIN = 232
+"""The ports of higher ones would lie above 65535."""
+
+REACH_VARIABLES = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY")
+"""The second one is what ROS 2 Humble understands; later distributions deprecate it."""
 
 
 def discovery_port(domain: int) -> int:
@@ -51,3 +58,10 @@ def require_free(domain: int) -> None:
     """
     if is_busy(domain):
         raise UserError(f"ROS domain {domain} is in use on this machine: stop the other run, or choose another with --domain (free: {free_domain()})")
+
+
+def local_discovery(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that keep discovery on this machine; none where ``environment`` says already how far it reaches."""
+    if any(name in environment for name in REACH_VARIABLES):
+        return {}
+    return {"ROS_LOCALHOST_ONLY": "1"} if environment.get("ROS_DISTRO") == "humble" else {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 import torch
@@ -43,9 +45,22 @@ def over_seeds(make: Callable[..., Callable[[int], Result]], arguments: tuple[An
             for seed in seeds:
                 yield work(seed)
         return
-    # Spawned, not forked: a fork would inherit locks that torch's threads hold.
-    with multiprocessing.get_context("spawn").Pool(workers, _start, (make, arguments)) as pool:
+    with _without_interrupts():
+        # Spawned, not forked: a fork would inherit locks that torch's threads hold.
+        pool = multiprocessing.get_context("spawn").Pool(workers, _start, (make, arguments))
+    with pool:
         yield from pool.imap(_call, seeds)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile never hear Ctrl-C, which a terminal sends to all: this one, which hears it afterwards, ends them."""
+    resource_tracker.ensure_running()  # its start would lift the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(make: Callable[..., Callable[[int], Any]], arguments: tuple[Any, ...]) -> None:

@@ -14,10 +14,12 @@ class Course:
 
     def __init__(self, episodes=0, step_limit=5):
         self.machine = EpisodeMachine(EpisodeConfig(episodes=episodes, seed_first=40, step_limit=step_limit, period_ns=STEP))
-        self.now_ns, self.resets = 100 * S, 0
+        self.now_ns, self.resets, self.idle = 100 * S, 0, False
 
     def tick(self, seconds=0.02, missing=""):
         self.now_ns += round(seconds * S)
+        if not self.idle:
+            self.machine.acted(self.now_ns)
         return self.machine.tick(self.now_ns, missing)
 
     def see(self, success=False, reset_count=None):
@@ -157,6 +159,33 @@ def test_an_episode_whose_task_is_not_seen_any_more_is_aborted(course):
     assert (course.machine.outcome, course.machine.reason) == (Outcome.ABORTED, "lost sight of the task")
 
 
+def test_an_episode_in_which_nobody_moves_the_arm_is_aborted_and_not_counted_as_a_failure():
+    course = Course(step_limit=100).until(Phase.RUNNING)
+    course.idle, course.now_ns = True, course.machine.since_ns
+    course.machine.acted(course.now_ns + S)
+    for _ in range(24):
+        course.see()
+        assert not course.tick(0.0)
+    course.see()
+    course.see()
+    assert course.tick(0.0), "1.5 s after the last action"
+    assert (course.machine.outcome, course.machine.completed) == (Outcome.ABORTED, 0)
+    assert course.machine.reason == "neither policy nor operator moves the arm"
+
+
+def test_an_episode_that_was_aborted_is_made_up_for_with_a_new_scene():
+    course = Course(episodes=2, step_limit=1)
+    course.until(Phase.RUNNING).machine.abort("somebody came near", course.now_ns)
+    seeds = []
+    while len(seeds) < 2:
+        course.until(Phase.WAITING).until(Phase.RUNNING)
+        seeds.append(course.machine.seed)
+        course.until(Phase.ENDED)
+    assert seeds == [41, 42]
+    course.until(Phase.FINISHED)
+    assert (course.machine.number, course.machine.completed) == (3, 2)
+
+
 def test_an_abort_is_only_of_a_running_episode(course):
     assert not course.machine.abort("stop", course.now_ns)
     course.until(Phase.RUNNING)
@@ -221,12 +250,12 @@ def test_the_requested_number_of_episodes_is_done_and_then_it_is_over():
 
 
 def test_a_restarted_machine_goes_on_with_the_next_number():
-    machine = EpisodeMachine(EpisodeConfig(episodes=0, seed_first=10, step_limit=5, period_ns=STEP), number=3)
+    machine = EpisodeMachine(EpisodeConfig(episodes=3, seed_first=10, step_limit=5, period_ns=STEP), number=3, completed=2)
     machine.tick(S, "")
     assert (machine.number, machine.seed) == (4, 13)
 
 
 def test_a_restarted_machine_whose_episodes_are_all_done_has_nothing_to_do():
-    machine = EpisodeMachine(EpisodeConfig(episodes=3, seed_first=10, step_limit=5, period_ns=STEP), number=3)
+    machine = EpisodeMachine(EpisodeConfig(episodes=3, seed_first=10, step_limit=5, period_ns=STEP), number=4, completed=3)
     assert machine.tick(S, "sim_node")
-    assert (machine.phase, machine.number) == (Phase.FINISHED, 3)
+    assert (machine.phase, machine.number) == (Phase.FINISHED, 4)

@@ -90,7 +90,7 @@ def test_a_setting_out_of_range_is_a_user_error(settings: dict[str, object], mes
         specs(**settings)
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\0", ""])
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\0", "", "rate: 50.0", "/**/command_node: {rate: 50.0}", "n: {ros__parameters: 3}"])
 def test_a_parameter_file_that_is_none_is_a_user_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "my parameters.yaml"
     path.write_text(text)

@@ -23,6 +23,10 @@ NETWORKS = ("policy", "q", "value", "target_q")
 TUNERS = ("actor_tuner", "critic_tuner", "value_tuner")
 
 
+class DamagedStateError(UserError):
+    """A saved learner that nobody can read any more."""
+
+
 def write_learner(directory: Path, learner: Learner) -> None:
     """Saves ``learner`` into ``directory``.
 
@@ -57,25 +61,27 @@ def read_learner(directory: Path, learner: Learner) -> None:
     """Restores ``learner`` from ``directory``.
 
     Raises:
-        UserError: The save is missing, damaged, or of another checkpoint.
+        DamagedStateError: The save is missing or damaged.
+        UserError: It is of another checkpoint, or may not be read.
     """
     folder = existing_folder(directory)
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         data = (folder / TENSORS).read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read learner state {directory} ({error.strerror}): start without it") from error
+        kind = UserError if isinstance(error, PermissionError) else DamagedStateError
+        raise kind(f"cannot read learner state {directory} ({error.strerror}): start without it") from error
     except ValueError as error:
-        raise UserError(f"learner state {directory} is not valid JSON: it is damaged, start without it") from error
+        raise DamagedStateError(f"learner state {directory} is not valid JSON: it is damaged, start without it") from error
     if not isinstance(manifest, dict) or manifest.get("sha256") != hashlib.sha256(data).hexdigest():
-        raise UserError(f"learner state {directory} does not match its checksum: it is damaged, start without it")
+        raise DamagedStateError(f"learner state {directory} does not match its checksum: it is damaged, start without it")
     if (manifest.get("signature"), manifest.get("encoder")) != (learner.checkpoint.signature, learner.fingerprint):
         raise UserError(f"learner state {directory} belongs to another base checkpoint: start from that one, or without it")
-    tensors = read_tensors(data, f"learner state {directory}")
+    tensors = read_tensors(data, f"learner state {directory}", DamagedStateError)
     try:
         _take(learner, manifest, tensors)
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"learner state {directory} is incomplete ({str(error).splitlines()[0]}): it is damaged, start without it") from error
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise DamagedStateError(f"learner state {directory} is incomplete ({str(error).splitlines()[0]}): it is damaged, start without it") from error
 
 
 def _take(learner: Learner, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> None:

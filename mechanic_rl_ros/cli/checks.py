@@ -19,7 +19,7 @@ from typing import Any
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.paths import checkpoint_directory, config_directory
-from mechanic_rl_ros.ros_domain import free_domain, is_busy
+from mechanic_rl_ros.ros_domain import LARGEST_DOMAIN, LAST_DOMAIN, REACH_VARIABLES, free_domain, is_busy, local_discovery
 
 
 class State(str, Enum):
@@ -188,18 +188,23 @@ def _machine() -> Iterator[Check]:
 
 def _domain() -> Iterator[Check]:
     text = os.environ.get("ROS_DOMAIN_ID", "")
-    if text and not (text.isdigit() and int(text) <= 232):
-        yield Check("ROS_DOMAIN_ID", State.MISSING, f"{text!r} is not a domain", "set it to a number from 0 to 101, or unset it")
+    if text and not (text.isdigit() and int(text) <= LARGEST_DOMAIN):
+        yield Check("ROS_DOMAIN_ID", State.MISSING, f"{text!r} is not a domain", f"set it to a number from 0 to {LAST_DOMAIN}, or unset it")
         return
     domain = int(text or 0)
-    busy = is_busy(domain)
-    found = f"{domain}{'' if text else ' (not set)'}, {'in use on this machine' if busy else 'free'}"
-    yield Check("ROS_DOMAIN_ID", State.OPTIONAL if busy else State.OK, found, _domain_remedy() if busy else "")
-    reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET (not set)")
-    quiet = reach in ("LOCALHOST", "OFF")
-    yield Check(
-        "discovery range", State.OK if quiet else State.OPTIONAL, reach, "`export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST` keeps everything on this machine"
-    )
+    busy, high = is_busy(domain), domain > LAST_DOMAIN
+    use = "in use on this machine" if busy else "its ports may be taken by other programs" if high else "free"
+    remedy = _domain_remedy() if busy else f"use one from 0 to {LAST_DOMAIN}" if high else ""
+    yield Check("ROS_DOMAIN_ID", State.OPTIONAL if remedy else State.OK, f"{domain}{'' if text else ' (not set)'}, {use}", remedy)
+    yield _reach()
+
+
+def _reach() -> Check:
+    found = [f"{name}={os.environ[name]}" for name in REACH_VARIABLES if name in os.environ]
+    needed = [f"{name}={value}" for name, value in local_discovery({"ROS_DISTRO": os.environ.get("ROS_DISTRO", "")}).items()]
+    quiet = os.environ.get("ROS_LOCALHOST_ONLY") == "1" or os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "OFF" or set(needed) <= set(found)
+    remedy = "" if quiet else f"`export {' '.join(needed)}` keeps everything on this machine"
+    return Check("discovery range", State.OK if quiet else State.OPTIONAL, ", ".join(found) or "the whole subnet (nothing set)", remedy)
 
 
 def _domain_remedy() -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mechanic_rl_ros.cli.console import err, loading, out
 from mechanic_rl_ros.cli.options import Embodiment, Task
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.ros_domain import free_domain, require_free
+from mechanic_rl_ros.ros_domain import LARGEST_DOMAIN, LAST_DOMAIN, free_domain, local_discovery, require_free
 
 if TYPE_CHECKING:
     from mechanic_rl_ros.graph import GraphSettings
@@ -29,16 +30,26 @@ def finetune(
         Path | None, typer.Option(help="Folder of the run; runs/TIME when left out. A run that was stopped goes on.", show_default=False)
     ] = None,
     domain: Annotated[
-        int | None, typer.Option(min=0, max=232, envvar="ROS_DOMAIN_ID", help="ROS domain; a free one when left out.", show_default=False)
+        int | None,
+        typer.Option(
+            min=0, max=LARGEST_DOMAIN, envvar="ROS_DOMAIN_ID", help=f"ROS domain, best up to {LAST_DOMAIN}; a free one when left out.", show_default=False
+        ),
     ] = None,
     embodiment: Embodiment = "fr3",
-    evaluate: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Compare base and tuned policy at the end.")] = True,
+    parameter_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of node parameters, as config/nodes.yaml; what it leaves out keeps its default. A run that goes on may be given another one.",
+            show_default=False,
+        ),
+    ] = None,
+    no_evaluate: Annotated[bool, typer.Option("--no-evaluate", help="Do not compare base and tuned policy at the end.")] = False,
     evaluate_episodes: Annotated[int, typer.Option(min=1, max=100_000, help="Episodes of each evaluation, in scenes that training never used.")] = 200,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes of the evaluation.")] = 2,
 ) -> None:
     """Start the graph: the robot practises in simulation, and its policy gets better before your eyes.
 
-    Ctrl-C stops practice and goes on to evaluation and report; another one leaves out the evaluation. Nothing that was recorded is lost.
+    Ctrl-C stops practice and goes on to evaluation and report; another one leaves out the evaluation (exit status 130). Nothing that was recorded is lost.
 
     \b
     Examples:
@@ -47,24 +58,31 @@ def finetune(
         mechanic-rl finetune --run-directory runs/mine --no-evaluate
     """
     from mechanic_rl_ros.cli.run_folder import default_folder, open_run
-    from mechanic_rl_ros.graph import GraphSettings
+    from mechanic_rl_ros.graph import GraphSettings, describe
 
     _enter_domain(domain)
     with loading():
         base = _base_checkpoint(task, checkpoint, embodiment)
-    options = {"task": task, "checkpoint": str(base), "episodes": episodes, "seed": seed, "real_time_factor": real_time_factor, "embodiment": embodiment}
-    folder = open_run(run_directory or default_folder(time.strftime("%Y-%m-%d_%H-%M-%S")), options)
-    settings = GraphSettings(
-        task=task, run_directory=str(folder), checkpoint=str(base), episodes=episodes, seed=seed, real_time_factor=real_time_factor, embodiment=embodiment
-    )
+    options: dict[str, Any] = {
+        "task": task,
+        "checkpoint": str(base),
+        "episodes": episodes,
+        "seed": seed,
+        "real_time_factor": real_time_factor,
+        "embodiment": embodiment,
+    }
+    settings = GraphSettings(**options, parameter_file=str(parameter_file.absolute()) if parameter_file else "")
+    describe(settings)  # finds mistakes before anything is written
+    folder = open_run(run_directory or default_folder(time.strftime("%Y-%m-%d_%H-%M-%S")), options, settings.resolved_parameter_file())
+    settings = replace(settings, run_directory=str(folder))
     out.print(f"practising {task} in {folder}, ROS domain {os.environ['ROS_DOMAIN_ID']}", soft_wrap=True)
     try:
         interrupts = _practise(settings)
     except UserError:  # a node failed: what was recorded until then can be looked at
         _finish(folder, task, base, 0, workers)
         raise
-    _finish(folder, task, base, evaluate_episodes if evaluate and interrupts < 2 else 0, workers)
-    if interrupts:
+    _finish(folder, task, base, 0 if no_evaluate or interrupts > 1 else evaluate_episodes, workers)
+    if interrupts > 1:
         raise typer.Exit(130)
 
 
@@ -92,7 +110,7 @@ def _enter_domain(domain: int | None) -> None:
     else:
         require_free(domain)
     os.environ["ROS_DOMAIN_ID"] = str(domain)
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.update(local_discovery(os.environ))
 
 
 def _practise(settings: GraphSettings) -> int:

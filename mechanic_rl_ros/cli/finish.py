@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from rich.table import Table
 
 from mechanic_rl_ros.cli.console import err, out
@@ -15,6 +13,7 @@ from mechanic_rl_ros.metrics import FILE, MetricsWriter, TensorBoardMirror
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.report.picture import draw_report
 from mechanic_rl_ros.report.run_data import RunData
+from mechanic_rl_ros.report.timing import timing_rows
 
 
 def evaluate_both(folder: Path, task: str, base: Path, episodes: int, workers: int) -> None:
@@ -41,15 +40,15 @@ def draw_and_summarise(folder: Path) -> None:
     """The picture of a run, and what came out as a table; nothing when nothing was recorded."""
     if not (folder / FILE).exists():
         return
-    draw_report(RunData.load(folder))
     data = RunData.load(folder)
+    draw_report(data)
     table = Table(box=None, pad_edge=False, show_header=False)
     episodes = data.records.get("episode", [])
-    table.add_row("episodes", f"{len(episodes)}, {int(data.successes.sum())} solved")
+    table.add_row("practice", f"{len(episodes)} episodes, {int(data.successes.sum())} solved")
     for name, line in data.evaluations.items():
         rate = line["successes"] / max(line["episodes"], 1)
         table.add_row(f"{name} policy", f"{rate:.3f} (95 % interval {line['low']:.3f} to {line['high']:.3f}, {line['episodes']} unseen scenes)")
-    for name, text in _timing(data):
+    for name, text in timing_rows(data).items():
         table.add_row(name, text)
     for name in ("checkpoint", "report.png", FILE, "episodes", "tensorboard"):
         if (folder / name).exists():
@@ -63,20 +62,3 @@ def _record(writer: MetricsWriter, folder: Path, name: str, result: Evaluation) 
     mirror = TensorBoardMirror(folder / "tensorboard")
     mirror.add(record)
     mirror.close()
-
-
-def _timing(data: RunData) -> Iterator[tuple[str, str]]:
-    """Rows on how regular and how quick control was, from the windows in which the policy moved the arm; the middle one of all windows, and the worst."""
-    moving = data.column("command", "latency_p99_ms") > 0
-    if not moving.any():
-        return
-    columns = {name: np.abs(data.column("command", name)[moving]) for name in ("period_mean_error", "period_deviation", "latency_p99_ms")}
-    middle, worst = ({name: reduce(values) for name, values in columns.items()} for reduce in (np.nanmedian, np.nanmax))
-    yield (
-        "control period",
-        f"mean off by {middle['period_mean_error']:.1%} (worst {worst['period_mean_error']:.1%}), deviation {middle['period_deviation']:.1%}",
-    )
-    yield "camera to command", f"99th percentile {middle['latency_p99_ms']:.0f} ms simulated (worst {worst['latency_p99_ms']:.0f} ms)"
-    swap = data.column("policy", "swap_p99_ms")
-    if (swap > 0).any():
-        yield "weights to acting", f"99th percentile {swap[swap > 0][-1]:.0f} ms"

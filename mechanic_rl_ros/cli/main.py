@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -52,6 +53,8 @@ def main() -> None:
     """Runs the command line. Whatever goes wrong becomes one line on stderr and an exit status that is not 0; ``--debug`` shows the traceback as well."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
+    if debug:
+        os.environ["MECHANIC_DEBUG"] = "1"  # for the nodes
     try:
         status = app(args=[argument for argument in arguments if argument != "--debug"], prog_name="mechanic-rl", standalone_mode=False)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def default_folder(now: str) -> Path:
     return folder
 
 
-def open_run(folder: Path, options: dict[str, Any]) -> Path:
+def open_run(folder: Path, options: dict[str, Any], parameter_file: str | os.PathLike[str] = "") -> Path:
     """Makes the folder of a run, or goes on with one that was started with the same options.
 
     The configuration files are copied, so that the folder says how it was made.
@@ -31,6 +32,7 @@ def open_run(folder: Path, options: dict[str, Any]) -> Path:
     Args:
         folder: Where.
         options: Plain data that says what the run is.
+        parameter_file: Node parameters of this start of the run, config/nodes.yaml when left out. Another start may have others.
 
     Returns:
         The folder as an absolute path.
@@ -49,8 +51,10 @@ def open_run(folder: Path, options: dict[str, Any]) -> Path:
         differing = next(key for key in sorted(before.keys() | options.keys()) if before.get(key) != options.get(key))
         found = f"{differing} {before.get(differing)!r}, not {options.get(differing)!r}"
         raise UserError(f"{folder} holds a run with {found}: use the same options to go on with it, or another --run-directory")
+    parameters = Path(parameter_file or config_directory() / "nodes.yaml").read_bytes()  # may be the copy of an earlier start
     write_atomically(folder / OPTIONS, json.dumps(options, indent=1).encode() + b"\n")
     shutil.copytree(config_directory(), folder / "config", dirs_exist_ok=True)
+    (folder / "config" / "nodes.yaml").write_bytes(parameters)
     return folder
 
 

@@ -33,7 +33,8 @@ class Node(LifecycleNode):
     """A lifecycle node that configures and activates itself, so that a process that was killed rejoins without a manager.
 
     Hooks: ``setup`` (make publishers, load files; on configure), ``begin`` (on activate), ``end`` (on deactivate and at
-    the end of the process: the last chance to stop the arm), ``health`` (what /diagnostics says, once a second).
+    the end of the process: the last chance to stop the arm), ``close`` (at the end of the process), ``health`` (what
+    /diagnostics says, once a second). Activation and deactivation may alternate; to configure anew, restart the process.
     """
 
     def __init__(self, name: str) -> None:
@@ -52,6 +53,9 @@ class Node(LifecycleNode):
 
     def end(self) -> None:
         """Stops the work. Called once for every ``begin``."""
+
+    def close(self) -> None:
+        """Gives back what is neither a publisher nor a subscription."""
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         """Level, one line for people, and values for /diagnostics."""
@@ -108,6 +112,10 @@ class Node(LifecycleNode):
         self.finish()
         return super().on_deactivate(state)
 
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.get_logger().error("cannot be configured anew: restart the process, which configures itself")
+        return TransitionCallbackReturn.FAILURE
+
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.finish()
         return super().on_shutdown(state)
@@ -140,7 +148,7 @@ def stamp(time_ns: int) -> Any:
 def run(node_class: Callable[[], Node], arguments: list[str] | None = None) -> None:
     """Runs one node as a process until SIGINT or SIGTERM. A mistake of the user ends it with one line and status 1."""
     _die_with_parent()
-    debug = "--debug" in sys.argv
+    debug = os.environ.get("MECHANIC_DEBUG") == "1"
     # A flag, not an exception: one raised inside the middleware's calls would break them and lose the orderly end.
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -162,6 +170,7 @@ def run(node_class: Callable[[], Node], arguments: list[str] | None = None) -> N
     finally:
         if node is not None:
             node.finish()
+            node.close()
             node.destroy_node()
         rclpy.try_shutdown()
     sys.exit(status)

@@ -19,6 +19,7 @@ from mechanic_rl_ros.nodes.image_conversion import ImageConverter
 from mechanic_rl_ros.observe import Observer
 
 FROZEN_FRAMES = 200  # identical frames in a row that make a live camera suspicious; a still simulation gives a few tens
+UNUSABLE_FRAMES = 10  # in a row that end the node: one may be an accident, this many are a driver that is set up wrong
 
 
 @dataclass
@@ -30,6 +31,8 @@ class _Camera:
     out_of_order: int = 0
     checksum: int = 0
     identical: int = 0
+    unusable: int = 0
+    reason: str = ""
 
 
 class CameraNode(Node):
@@ -52,6 +55,9 @@ class CameraNode(Node):
         values |= {f"{key}_out_of_order": camera.out_of_order for key, camera in self.cameras.items()}
         now_ns = self.now_ns()
         for key, camera in self.cameras.items():
+            if camera.reason:
+                reason, camera.reason = camera.reason, ""
+                return WARN, f"camera {key}: {reason}", values
             if camera.last_ns < 0:
                 return ERROR, f"camera {key} has sent nothing on {camera.spec.raw_topic}: start its driver", values
             age = (now_ns - camera.last_ns) * 1e-9
@@ -76,13 +82,19 @@ class CameraNode(Node):
                 )
             image = self.observer.image(key, self.converter.rgb(message))
         except UserError as error:
-            self.fault = UserError(f"camera {key}: {error}")
+            self._refuse(key, camera, str(error))
             return
+        camera.unusable = 0
         checksum = zlib.crc32(np.ascontiguousarray(image).data)
         camera.identical = camera.identical + 1 if checksum == camera.checksum else 0
         camera.checksum, camera.last_ns = checksum, stamp_ns
         camera.frames += 1
         camera.publisher.publish(image_to_message(image, camera.spec.frame, message.header.stamp))
+
+    def _refuse(self, key: str, camera: _Camera, reason: str) -> None:
+        camera.unusable, camera.reason = camera.unusable + 1, reason
+        if camera.unusable >= UNUSABLE_FRAMES:
+            self.fault = UserError(f"camera {key}: {reason}")
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from mechanic_rl_ros.timing import ArmClock, BeatStatistics
 
 GIL_S = 0.0005  # s that another thread of this process may keep the interpreter; Python's default is a quarter of a period
 LIMIT_SLACK_NS = 1_000_000_000  # an episode that nobody ends is ended here, this long after its step limit
+SILENCE_S = 2.0  # wall seconds without the episode node's heartbeat after which the arm is stopped
 EPISODE = msg.EpisodeState
 
 
@@ -44,8 +45,8 @@ class CommandNode(Node):
         self.statistics = BeatStatistics(self.period_ns * 1e-9)
         self.lock = threading.Lock()
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="control")
-        self.episode = EPISODE()
+        self.thread: threading.Thread | None = None
+        self.episode, self.episode_heard, self.abandoned = EPISODE(), 0.0, False
         self.deadline_ns = 0
         self.last_finger: float | None = None
         self.last_chunk_ns = -1
@@ -67,22 +68,28 @@ class CommandNode(Node):
         self.create_timer(2.0, self._publish_status, clock=self.wall)
 
     def begin(self) -> None:
+        self.stopping.clear()
+        self.thread = threading.Thread(target=self._run, name="control")
         self.thread.start()
 
     def end(self) -> None:
         """Stops the arm: the trajectories that bring it to rest are the last thing sent."""
         with self.lock:
             self.commander.stop("the command node is shutting down")
+            self.episode = EPISODE()  # should this node be activated again, it joins what runs then
+        thread = self.thread
+        if thread is None:
+            return
         deadline = time.monotonic() + 0.5
-        while time.monotonic() < deadline and self.thread.is_alive() and not self.stopping.wait(0.02):
+        while time.monotonic() < deadline and thread.is_alive() and not self.stopping.wait(0.02):
             if self.holding and self.settled:
                 break
         self.stopping.set()
-        self.thread.join(timeout=2.0)
+        thread.join(timeout=2.0)
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         values = {"late_actions": self.late_actions, "refused": self.refused, **self.limited}
-        if not self.thread.is_alive():
+        if self.thread is None or not self.thread.is_alive():
             return ERROR, "the control thread has stopped: see the log", values
         if self.clock.now_ns() is None:
             return WARN, "the clock stands still", values
@@ -131,8 +138,7 @@ class CommandNode(Node):
 
     def _tick(self, now_ns: int, at: float) -> None:
         with self.lock:
-            if now_ns > self.deadline_ns and self.episode.state == EPISODE.RUNNING:
-                self.commander.stop("the episode is past its step limit and nobody has ended it")
+            self._watch_episode(now_ns, at)
             command = self.commander.tick(now_ns)
             closed = self.executed.add(now_ns, command)
             self._note(now_ns, at, command)
@@ -143,6 +149,15 @@ class CommandNode(Node):
             self.last_finger = command.finger
         for interval in closed:
             self._publish_executed(interval)
+
+    def _watch_episode(self, now_ns: int, at: float) -> None:
+        """Without an episode node that would end the episode, the arm must not go on."""
+        if self.episode.state != EPISODE.RUNNING or self.abandoned:
+            return
+        silent = at - self.episode_heard > SILENCE_S
+        if silent or now_ns > self.deadline_ns:
+            self.abandoned = True
+            self.commander.stop("episode_node is silent" if silent else "the episode is past its step limit and nobody has ended it")
 
     def _note(self, now_ns: int, at: float, command: Command) -> None:
         self.statistics.beat(now_ns, at, self.clock.rate)
@@ -180,20 +195,26 @@ class CommandNode(Node):
             self.commander.set_chunk(chunk)
 
     def _on_episode(self, episode: msg.EpisodeState) -> None:
+        if not self.active:
+            return
         with self.lock:
+            self.episode_heard = time.monotonic()
+            if episode == self.episode and not self.abandoned:
+                return  # a heartbeat
             if episode.state == EPISODE.READY:
                 self.last_finger = None
                 self.commander.start(not_before_ns=nanoseconds(episode.header.stamp))
             elif episode.state == EPISODE.RUNNING:
-                if self.episode.state != EPISODE.READY or self.episode.id != episode.id:
+                if self.abandoned or self.episode.state != EPISODE.READY or self.episode.id != episode.id:
                     self.commander.start()  # this node joined late
                 start_ns = nanoseconds(episode.header.stamp)
                 self.deadline_ns = start_ns + episode.step_limit * self.embodiment.period_ns + LIMIT_SLACK_NS
-                self.executed.start(start_ns)
+                if (self.episode.state, self.episode.id) != (EPISODE.RUNNING, episode.id):
+                    self.executed.start(start_ns)
             else:
                 self.commander.stop("no episode is running")
                 self.executed.stop()
-            self.episode = episode
+            self.episode, self.abandoned = episode, False
 
     def _on_intervention(self, message: msg.Intervention) -> None:
         stamp_ns = nanoseconds(message.header.stamp)

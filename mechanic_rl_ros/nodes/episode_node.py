@@ -17,6 +17,7 @@ from mechanic_rl_ros.replay.store import EpisodeStore
 from mechanic_rl_ros.srv import ResetScene
 
 TICK_S = 0.02  # wall seconds
+HEARTBEAT_S = 0.4  # wall seconds between two repetitions of the state: who hears none for long knows that this node is gone
 SILENCE_S = 4.0  # wall seconds without diagnostics after which a node counts as gone
 FLUSH_S = 3.0  # wall seconds from the last episode until the learner's word on it counts
 RESET_PATIENCE_S = 10.0  # wall seconds that a reset may take
@@ -34,17 +35,19 @@ class EpisodeNode(Node):
             self.required.append("learner_node")
         folder = self.parameter("directory", "", "folder of the episodes recorded so far, from which a run that was stopped goes on")
         config = EpisodeConfig(
-            episodes=self.parameter("episodes", 0, "episodes to practise, 0: until stopped", low=0, high=1_000_000),
+            episodes=self.parameter("episodes", 0, "episodes to complete, 0: until stopped", low=0, high=1_000_000),
             seed_first=self.parameter("seed_first", 0, "scene seed of the first episode", low=0, high=2**31),
             step_limit=self.parameter("step_limit", 60, "policy steps until a timeout", low=1, high=100_000),
             period_ns=self.embodiment.period_ns,
             ready_ns=round(1e9 * self.parameter("ready_time", 0.3, "s from reset to start", low=0.0, high=60.0)),
             pause_ns=round(1e9 * self.parameter("pause_time", 0.2, "s between two episodes", low=0.0, high=3600.0)),
         )
-        self.machine = EpisodeMachine(config, number=len(EpisodeStore(folder)) if folder else 0)
+        ids = [path.stem for path in EpisodeStore(folder).paths()] if folder else []
+        self.machine = EpisodeMachine(config, number=max(map(_number, ids), default=0), completed=len(ids))
         self.learner: tuple[float, int] = (time.monotonic(), 1 if "learner_node" in self.required else 0)
         self.finished_at = 0.0
         self.id = ""
+        self.message = msg.EpisodeState()
         self.run_name = uuid.uuid4().hex[:8]
         self.heard: dict[str, tuple[float, bytes, str]] = {}
         self.pending: tuple[Future, float] | None = None
@@ -55,12 +58,14 @@ class EpisodeNode(Node):
         self.create_subscription(msg.TaskState, "task_state", self._on_task_state, qos.STATE)
         self.create_subscription(msg.LearnerStatus, "learner_status", self._on_learner, qos.STATE)
         self.create_subscription(msg.Label, "label", self._on_label, qos.COMMAND)
+        self.create_subscription(msg.ExecutedAction, "executed_action", self._on_executed, qos.COMMAND)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
         self.reset_client: Any = self.create_client(ResetScene, "reset_scene")
+        self.create_timer(TICK_S, self._tick, clock=self.wall)
+        self.create_timer(HEARTBEAT_S, self._repeat, clock=self.wall)
 
     def begin(self) -> None:
         self._publish()
-        self.create_timer(TICK_S, self._tick, clock=self.wall)
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         machine = self.machine
@@ -68,10 +73,18 @@ class EpisodeNode(Node):
         waiting = machine.phase == Phase.WAITING and bool(machine.reason)
         return (WARN, machine.reason, values) if waiting else (OK, f"episode {machine.number} is {machine.phase.name}", values)
 
+    def end(self) -> None:
+        if self.machine.abort("the episode node is shutting down", self.now_ns()):
+            self._publish()
+
     def _tick(self) -> None:
+        if not self.active:
+            return
         now_ns = self.now_ns()
-        if now_ns == 0:
-            return  # simulated time has not begun
+        if now_ns == 0:  # simulated time has not begun
+            if self.machine.say("waiting for the clock (nothing heard on /clock: start the simulation)"):
+                self._publish()
+            return
         self._collect_reset(now_ns)
         if self.machine.phase == Phase.FINISHED:
             self._finish()
@@ -148,7 +161,16 @@ class EpisodeNode(Node):
         prefix = self.get_namespace().strip("/")
         for status in array.status:
             name = status.name.removeprefix(f"{prefix}/") if prefix else status.name
-            self.heard[name] = (time.monotonic(), status.level, status.message)
+            if name in self.required:
+                self.heard[name] = (time.monotonic(), status.level, status.message)
+
+    def _on_executed(self, executed: msg.ExecutedAction) -> None:
+        if executed.episode_id == self.id and executed.source != msg.ExecutedAction.HOLD:
+            self.machine.acted(nanoseconds(executed.header.stamp) + self.embodiment.period_ns)
+
+    def _repeat(self) -> None:
+        if self.active:
+            self.publisher.publish(self.message)
 
     def _publish(self) -> None:
         machine = self.machine
@@ -158,9 +180,16 @@ class EpisodeNode(Node):
         if machine.phase == Phase.FINISHED:
             self.finished_at = time.monotonic()
         message.outcome = machine.outcome.value if machine.outcome else ""
+        self.message = message
         self.publisher.publish(message)
         if machine.phase == Phase.WAITING and machine.reason:
             self.get_logger().info(machine.reason, throttle_duration_sec=10.0)
+
+
+def _number(stem: str) -> int:
+    """Number of the episode whose file has this name, as ``_reset`` made it."""
+    digits = stem.rpartition("_")[2]
+    return int(digits) if digits.isdigit() else 0
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from mechanic_rl_ros.cli.run_folder import default_folder, open_run
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.graph import PACKAGE, SIMULATIONS, GraphSettings, NodeSpec
+from mechanic_rl_ros.ros_domain import local_discovery
 
 DESCRIPTIONS = {
     "simulation": "mujoco: the embedded one; gazebo: one that you started; none: a robot",
@@ -62,13 +63,13 @@ def with_run_folder(settings: GraphSettings) -> GraphSettings:
     folder = Path(settings.run_directory) if settings.run_directory else default_folder(time.strftime("%Y-%m-%d_%H-%M-%S"))
     same = ("task", "episodes", "seed", "real_time_factor", "embodiment")
     options = {"checkpoint": settings.resolved_checkpoint(), **{name: getattr(settings, name) for name in same}}
-    return replace(settings, run_directory=str(open_run(folder, options)))
+    return replace(settings, run_directory=str(open_run(folder, options, settings.resolved_parameter_file())))
 
 
 def environment(context: LaunchContext, settings: GraphSettings) -> list[SetEnvironmentVariable]:
     """Keeps a simulation on this machine unless somebody said otherwise: it must not drive a robot on the network."""
-    variable = "ROS_AUTOMATIC_DISCOVERY_RANGE"
-    return [SetEnvironmentVariable(variable, "LOCALHOST")] if settings.simulation == "mujoco" and variable not in context.environment else []
+    variables = local_discovery(context.environment) if settings.simulation == "mujoco" else {}
+    return [SetEnvironmentVariable(name, value) for name, value in variables.items()]
 
 
 def node(spec: NodeSpec, settings: GraphSettings, finishes: bool = False) -> Node:

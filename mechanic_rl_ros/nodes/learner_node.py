@@ -6,6 +6,8 @@ import os
 import queue
 import threading
 import time
+from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner
+from mechanic_rl_ros.algorithms.learner_state import DamagedStateError
 from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes import qos
@@ -20,13 +23,17 @@ from mechanic_rl_ros.nodes.base import OK, WARN, Node, run
 from mechanic_rl_ros.nodes.payloads import PayloadReceiver, PayloadSender
 from mechanic_rl_ros.nodes.policy_node import choose_device
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.folder import existing_folder
+from mechanic_rl_ros.policy.folder import existing_folder, set_aside
+from mechanic_rl_ros.replay.atomic import write_atomically
+from mechanic_rl_ros.replay.episode_file import decode_episode
 from mechanic_rl_ros.replay.store import EpisodeStore
 from mechanic_rl_ros.transfer import Chunk, Completed, Inbox, Outbox
 
 CHUNK_BYTES = 256 * 1024
 STOP_S = 8.0  # wall seconds that the update under way may take at the end
 EPISODE_BYTES = 64 * 1024 * 1024
+STORE_PERIOD_S = 2.0  # wall seconds between two tries to store what the disk did not take
+MAX_UNSTORED = 64  # episodes that are kept in memory for that
 
 
 class LearnerNode(Node):
@@ -44,14 +51,18 @@ class LearnerNode(Node):
         torch.set_num_threads(1)
         self.checkpoint = Checkpoint.load(path, self.embodiment)
         self.device = choose_device(device)
-        self.learner = Learner.create(FilteredIqlConfig.from_yaml(config or None), self.checkpoint, seed, self.device)
+        self.new_learner = partial(Learner.create, FilteredIqlConfig.from_yaml(config or None), self.checkpoint, seed, self.device)
+        self.learner = self.new_learner()
         self.store = EpisodeStore(self.directory / "episodes", self.embodiment)
         self.outbox = Outbox("", keep=2, chunk_size=CHUNK_BYTES)
-        self.episodes: queue.SimpleQueue[Episode] = queue.SimpleQueue()
+        self.episodes: deque[Episode] = deque()
+        self.unstored: deque[Completed] = deque()
         self.ready: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="learning")
-        self.published_version, self.refused, self.reason = -1, 0, ""
+        self.thread: threading.Thread | None = None
+        self.published_version, self.refused = 0, 0
+        self.state_fault = self.store_fault = self.last_refusal = ""
+        self.refusing = threading.Lock()
         self.snapshot: dict[str, Any] = {}
 
     def setup(self) -> None:
@@ -62,60 +73,95 @@ class LearnerNode(Node):
         self.status = self.create_publisher(msg.LearnerStatus, "learner_status", qos.STATE)
         self.create_timer(0.1, self._publish_ready, clock=self.wall)
         self.create_timer(1.0, self._publish_status, clock=self.wall)
+        self.create_timer(STORE_PERIOD_S, self._store_again, clock=self.wall)
 
     def begin(self) -> None:
-        self.snapshot = self.learner.status()
+        self._look()
+        self.stopping.clear()
+        self.thread = threading.Thread(target=self._run, name="learning")
         self.thread.start()
 
     def end(self) -> None:
         self.stopping.set()
-        self.thread.join(timeout=STOP_S)
-        if not self.thread.is_alive():  # else it is in the middle of an update; the last saved state stands
-            self._export()
+        if self.thread is not None:
+            self.thread.join(timeout=STOP_S)
+        self._store_again()
+        if self.thread is not None and self.thread.is_alive():
+            return  # in the middle of an update: the last saved state stands
+        if self._is_ahead() and self.fault is None:
+            self._save()
+        self._export()
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
-        values = {key: str(value) for key, value in self.snapshot.items()} | {"device": self.device, "refused": self.refused}
-        if self.reason:
-            return WARN, self.reason, values
-        return OK, f"{self.snapshot.get('updates', 0)} updates from {self.snapshot.get('episodes', 0)} episodes", values
+        s, reason = self.snapshot, self._reason()
+        values = {key: str(value) for key, value in s.items()} | {"device": self.device, "refused": self.refused}
+        return (WARN, reason, values) if reason else (OK, f"{s['updates']} updates from {s['episodes']} episodes", values)
 
     def _recover(self) -> None:
         """Goes on where an earlier life of this process stopped: saved state first, then episodes that came after it."""
         self.store.clean()
-        saved = self.directory / "state"
-        if existing_folder(saved).exists():
-            self.learner.restore(saved)
-            self.get_logger().info(f"restored {self.learner.version} updates from {saved}")
+        self._restore()
+        published = self._last_published()
+        if self.learner.version >= max(1, published):
+            self._hand_out()
+        else:  # learned anew: no number comes twice with other weights, and policies refuse lower ones
+            self.learner.version = self.published_version = published
         for episode in self.store.load():
             self._learn_from(episode)
         for path, reason in self.store.corrupt.items():
             self._refuse(f"episode file {path.name} skipped: {reason}")
-        if self.learner.version > 0:
-            self._hand_out()
+
+    def _restore(self) -> None:
+        """Takes the newest saved state that is not damaged; those that are do not lie in the way any more."""
+        saved = self.directory / "state"
+        while (folder := existing_folder(saved)).exists():
+            try:
+                self.learner.restore(saved)
+            except DamagedStateError as error:
+                self.state_fault = f"{error}; it is now {set_aside(folder)}, and the recorded episodes are learned from again"
+                self.get_logger().warning(self.state_fault)
+                self.learner = self.new_learner()  # the old one may be half restored
+            else:
+                self.get_logger().info(f"restored {self.learner.version} updates from {saved}")
+                return
+
+    def _last_published(self) -> int:
+        try:
+            return int(self._version_file().read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def _version_file(self) -> Path:
+        return self.directory / "version"
 
     def _run(self) -> None:
         """Learns while there is something to learn from."""
-        published = time.monotonic()
+        tried = time.monotonic()
         try:
             while not self.stopping.is_set():
                 self._take_episodes()
-                if self.learner.updates_due() == 0:
-                    if self.learner.version != self.published_version and self.learner.version > 0:
-                        self._save_and_hand_out()
-                        published = time.monotonic()
+                idle = self.learner.updates_due() == 0
+                if not idle:
+                    self.learner.update()
+                if self._is_ahead() and (time.monotonic() - tried >= self.publish_period or (idle and not self.state_fault)):
+                    if self._save():
+                        self._hand_out()
+                    tried = time.monotonic()
+                if idle:
                     self.stopping.wait(0.1)
-                    continue
-                self.learner.update()
-                if time.monotonic() - published >= self.publish_period:
-                    self._save_and_hand_out()
-                    published = time.monotonic()
         except Exception as error:
             self.fault = error
 
     def _take_episodes(self) -> None:
-        while not self.episodes.empty():
-            self._learn_from(self.episodes.get())
-        self.snapshot = self.learner.status()
+        while self.episodes:
+            self._learn_from(self.episodes[0])
+            self._look()
+            self.episodes.popleft()  # only now: what is not in the queue any more is in the snapshot
+        self._look()
+
+    def _look(self) -> None:
+        """Says what the other thread may know of the learner, which itself belongs to one thread at a time."""
+        self.snapshot = {**self.learner.status(), "updates_due": self.learner.updates_due()}
 
     def _learn_from(self, episode: Episode) -> None:
         try:
@@ -123,18 +169,23 @@ class LearnerNode(Node):
         except UserError as error:
             self._refuse(str(error))
 
-    def _save_and_hand_out(self) -> None:
-        # Saved before it is published: after a crash no version number comes twice with different weights.
+    def _is_ahead(self) -> bool:
+        return self.learner.version > self.published_version
+
+    def _save(self) -> bool:
+        """Saves the state. Comes before publishing: after a crash no version number comes twice with different weights."""
         try:
             self.learner.save(self.directory / "state")
+            write_atomically(self._version_file(), str(self.learner.version).encode())
         except (UserError, OSError) as error:
-            self._refuse(f"state not saved, so nothing is published: {error}")
-            return
-        self._hand_out()
+            self.state_fault = f"state not saved, so nothing is published: {error}"
+            self.get_logger().warning(self.state_fault)
+            return False
+        self.state_fault = ""
+        return True
 
     def _hand_out(self) -> None:
         self.published_version = self.learner.version
-        self.snapshot = self.learner.status()
         self.ready.put((self.learner.version, self.learner.weights()))
 
     def _export(self) -> None:
@@ -152,9 +203,27 @@ class LearnerNode(Node):
             self._refuse(str(error))
             return
         except OSError as error:
-            self._refuse(f"cannot keep episode {completed.manifest.id} ({error.strerror}): free space in {self.store.folder}")
-            return
-        self.episodes.put(episode)
+            episode = decode_episode(completed.payload, self.embodiment)
+            self._keep(completed, error)
+        self.last_refusal = ""
+        self.episodes.append(episode)
+
+    def _keep(self, completed: Completed, error: OSError) -> None:
+        """Keeps an episode in memory until the disk takes it."""
+        self.unstored.append(completed)
+        if len(self.unstored) > MAX_UNSTORED:
+            self.receiver.inbox.forget(self.unstored.popleft().manifest)
+        self.store_fault = f"{len(self.unstored)} episodes are not on disk ({error.strerror}): free space in {self.store.folder}"
+        self.get_logger().warning(self.store_fault)
+
+    def _store_again(self) -> None:
+        try:
+            while self.unstored:
+                self.store.add_bytes(self.unstored[0].payload)
+                self.unstored.popleft()
+        except OSError:
+            return  # store_fault still says so
+        self.store_fault = ""
 
     def _chunk(self, key: tuple[str, str, str, int], index: int) -> Chunk | None:
         return self.outbox.chunk(key, index)
@@ -168,19 +237,24 @@ class LearnerNode(Node):
             self.sender.announce(self.outbox.put("weights", f"weights_{version:08d}", version, payload, self.checkpoint.signature))
 
     def _refuse(self, reason: str) -> None:
-        self.refused, self.reason = self.refused + 1, reason
+        with self.refusing:  # both threads refuse
+            self.refused, self.last_refusal = self.refused + 1, reason
         self.get_logger().warning(reason)
 
+    def _reason(self) -> str:
+        """What is wrong now, or what was refused since the last good episode; empty if nothing."""
+        return self.state_fault or self.store_fault or self.last_refusal
+
     def _publish_status(self) -> None:
-        s = self.snapshot
-        message = msg.LearnerStatus(version=max(0, self.published_version), updates=s["updates"], episodes=s["episodes"], rows=s["rows"])
+        waiting, s = len(self.episodes), self.snapshot  # in this order: see _take_episodes
+        message = msg.LearnerStatus(version=self.published_version, updates=s["updates"], episodes=s["episodes"], rows=s["rows"])
         message.header.stamp = self.get_clock().now().to_msg()
-        message.updates_due = self.learner.updates_due() if self.episodes.empty() else 1
+        message.updates_due = max(s["updates_due"], min(waiting, 1))
         message.actor_scale, message.critic_scale, message.value_scale = float(s["actor_scale"]), float(s["critic_scale"]), float(s["value_scale"])
         message.actor_loss, message.critic_loss, message.update_time = float(s["actor_loss"]), float(s["critic_loss"]), 1e-3 * float(s["update_ms"])
         message.plain_success, message.best_success = _or_none(s["plain_success"]), _or_none(s["best_success"])
         message.prefers_best_of_n, message.device = bool(s["prefers_best_of_n"]), self.device
-        message.refused, message.reason = self.refused, self.reason
+        message.refused, message.reason = self.refused, self._reason()
         self.status.publish(message)
 
 

@@ -37,9 +37,8 @@ class MonitorNode(Node):
         self.fault_line = ""
         self.recent: deque[bool] = deque(maxlen=RECENT)
         self.latencies: deque[float] = deque(maxlen=500)
-        self.swaps: deque[float] = deque(maxlen=500)
         self.chunk: msg.ActionChunk | None = None
-        self.start_ns, self.last_id, self.last_swap = 0, "", -1.0
+        self.start_ns, self.last_id = 0, ""
         self.speed_from = (time.monotonic(), 0)
         self._write("run", task=task, seed=seed, checkpoint=checkpoint, started=time.time())
 
@@ -51,9 +50,12 @@ class MonitorNode(Node):
         self.create_subscription(msg.CommandStatus, "command_status", self._on_command, qos.STATE)
         self.create_timer(SPEED_S, self._write_speed, clock=self.wall)
 
-    def end(self) -> None:
+    def close(self) -> None:
         self.writer.close()
-        self.board.close()
+        try:
+            self.board.close()
+        except OSError as error:
+            self._complain(error)
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         return (ERROR, self.fault_line, {}) if self.fault_line else (OK, f"writing to {self.directory}", {})
@@ -65,8 +67,11 @@ class MonitorNode(Node):
             self.board.add(record)
             self.fault_line = ""
         except OSError as error:
-            self.fault_line = f"cannot write the record of the run ({error.strerror}): free space in {self.directory}"
-            self.get_logger().error(self.fault_line, throttle_duration_sec=30.0)
+            self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        self.fault_line = f"cannot write the record of the run ({error.strerror}): free space in {self.directory}"
+        self.get_logger().error(self.fault_line, throttle_duration_sec=30.0)
 
     def _on_chunk(self, message: msg.ActionChunk) -> None:
         self.chunk = message
@@ -112,11 +117,7 @@ class MonitorNode(Node):
         )
 
     def _on_policy(self, s: msg.PolicyStatus) -> None:
-        if s.swap_time >= 0 and s.swap_time != self.last_swap:
-            self.swaps.append(s.swap_time)
-            self.last_swap = s.swap_time
-        swap_ms = 1e3 * float(np.quantile(self.swaps, 0.99)) if self.swaps else 0.0
-        self._write("policy", version=s.version, inference_ms=1e3 * s.inference_time, swap_ms=1e3 * s.swap_time, swap_p99_ms=swap_ms, refused=s.refused)
+        self._write("policy", version=s.version, inference_ms=1e3 * s.inference_time, swap_ms=1e3 * s.swap_time, refused=s.refused)
 
     def _on_command(self, s: msg.CommandStatus) -> None:
         self.latencies.extend(s.latencies)

@@ -19,14 +19,19 @@ from mechanic_rl_ros.nodes.convert import image_from_message, reading_from_messa
 class ObservationSubscriber:
     """Calls ``on_observation`` for every complete observation."""
 
-    def __init__(self, node: Any, on_observation: Callable[[Observation], None]) -> None:
-        """``node``: a ``Node`` with an ``embodiment``."""
+    def __init__(self, node: Any, on_observation: Callable[[Observation], None], profile: Any = qos.SENSOR) -> None:
+        """``node``: a ``Node`` with an ``embodiment``; ``profile``: quality of service of the subscriptions."""
         self._node, self._deliver = node, on_observation
         self.assembler = ObservationAssembler(node.embodiment)
         self.refused, self.reason = 0, ""
         for key, spec in node.embodiment.cameras.items():
-            node.create_subscription(Image, spec.topic, partial(self._on_image, key), qos.SENSOR)
-        node.create_subscription(JointState, node.embodiment.joints.topic, self._on_joints, qos.SENSOR)
+            node.create_subscription(Image, spec.topic, partial(self._on_image, key), profile)
+        node.create_subscription(JointState, node.embodiment.joints.topic, self._on_joints, profile)
+
+    def take_reason(self) -> str:
+        """Why something was refused since the last call, or ""."""
+        reason, self.reason = self.reason, ""
+        return reason
 
     def _on_image(self, key: str, message: Image) -> None:
         spec = self._node.embodiment.cameras[key]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from mechanic_rl_ros import msg
@@ -15,16 +16,21 @@ from mechanic_rl_ros.transfer import Chunk, Completed, Inbox, Manifest
 PACE_S = 0.02  # s between two chunks, so that images find room between them
 PATIENCE_S = 0.3  # s without a chunk until what is missing is asked for again
 WINDOW = 8  # chunks asked for at once: no more than the topic's depth can hold
+MAX_TRIES = 20  # requests in a row that bring nothing until a payload is given up
+MAX_WAITING = 4096  # manifests of episodes that wait for their turn
+MAX_QUEUED = 1024  # chunks that wait to be sent; who asked for one more asks again
+
+_Key = tuple[str, str, str, int]
 
 
 class PayloadSender:
     """Announces payloads and sends the chunks that are asked for, one at a time."""
 
-    def __init__(self, node: Any, prefix: str, manifest_qos: Any, chunk_of: Callable[[tuple[str, str, str, int], int], Chunk | None]) -> None:
+    def __init__(self, node: Any, prefix: str, manifest_qos: Any, chunk_of: Callable[[_Key, int], Chunk | None]) -> None:
         """``chunk_of(key, index)`` gives a chunk of a payload that was announced, or None."""
         self._node, self._chunk_of = node, chunk_of
-        self._queue: deque[tuple[tuple[str, str, str, int], int]] = deque()
-        self._queued: set[tuple[tuple[str, str, str, int], int]] = set()
+        self._queue: deque[tuple[_Key, int]] = deque()
+        self._queued: set[tuple[_Key, int]] = set()
         self._manifests = node.create_publisher(msg.Manifest, f"{prefix}/manifest", manifest_qos)
         self._chunks = node.create_publisher(msg.Chunk, f"{prefix}/chunk", qos.CHUNKS)
         node.create_subscription(msg.ChunkRequest, f"{prefix}/request", self._on_request, qos.CHUNKS)
@@ -39,10 +45,11 @@ class PayloadSender:
         key = (request.source, request.kind, request.id, int(request.version))
         for index in list(request.indices)[:WINDOW]:
             entry = (key, int(index))
-            if entry not in self._queued:  # two receivers that miss the same chunk get it by one message
+            # Two receivers that miss the same chunk get it by one message.
+            if entry not in self._queued and len(self._queue) < MAX_QUEUED:
                 self._queued.add(entry)
                 self._queue.append(entry)
-        if self._queue:
+        if self._queue and self._timer.is_canceled():  # a reset starts its period anew: requests in quick succession would hold the chunks back
             self._timer.reset()
 
     def _send(self) -> None:
@@ -56,60 +63,96 @@ class PayloadSender:
             self._chunks.publish(part_to_message(chunk))
 
 
+@dataclass
+class _Fetch:
+    """A payload on its way."""
+
+    announced: float
+    asked: set[int] = field(default_factory=set)
+    heard: float = field(default_factory=time.monotonic)
+    tries: int = 0
+
+
 class PayloadReceiver:
-    """Fetches what is announced and hands over what is complete and verified."""
+    """Fetches what is announced and hands over what is complete and verified. What nobody sends is given up after a while."""
 
     def __init__(self, node: Any, prefix: str, manifest_qos: Any, inbox: Inbox, on_payload: Callable[[Completed, float], None]) -> None:
         """``on_payload(completed, announced)`` gets the payload and the wall time (s) of its announcement."""
         self._node, self.inbox, self._deliver = node, inbox, on_payload
-        self._announced: dict[tuple[str, str, str, int], float] = {}
-        self._waiting: deque[msg.Manifest] = deque()
-        self._asked: dict[tuple[str, str, str, int], set[int]] = {}
-        self._last_part = 0.0
+        self._fetches: dict[_Key, _Fetch] = {}
+        self._waiting: OrderedDict[_Key, tuple[Manifest, float]] = OrderedDict()
         self._requests = node.create_publisher(msg.ChunkRequest, f"{prefix}/request", qos.CHUNKS)
         node.create_subscription(msg.Manifest, f"{prefix}/manifest", self._on_manifest, manifest_qos)
         node.create_subscription(msg.Chunk, f"{prefix}/chunk", self._on_chunk, qos.CHUNKS)
-        node.create_timer(PATIENCE_S, self._ask_again, clock=node.wall)
+        node.create_timer(PATIENCE_S, self._lose_patience, clock=node.wall)
 
     def _on_manifest(self, message: msg.Manifest) -> None:
+        manifest, announced = manifest_from_message(message), message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
         # Episodes queue up: a learner that joins late hears of hundreds at once, and fetches them one after the other.
-        if message.kind == "episode" and self.inbox.missing():
-            self._waiting.append(message)
-            return
-        self._take(message)
-
-    def _take(self, message: msg.Manifest) -> None:
-        manifest = manifest_from_message(message)
-        if self.inbox.accept(manifest):
-            self._announced = {manifest.key: message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec}
-            self._asked.clear()
+        if manifest.kind == "episode" and self.inbox.missing() and not manifest.fault():
+            self._wait(manifest, announced)
+        else:
+            self._take(manifest, announced)
             self._ask()
-        elif self.inbox.last_reason:
-            self._node.get_logger().warning(self.inbox.last_reason, throttle_duration_sec=5.0)
+
+    def _wait(self, manifest: Manifest, announced: float) -> None:
+        self._waiting[manifest.key] = (manifest, announced)
+        if len(self._waiting) > MAX_WAITING:
+            oldest, _ = self._waiting.popitem(last=False)[1]
+            self._give_up(oldest, f"more than {MAX_WAITING} wait")
+
+    def _take(self, manifest: Manifest, announced: float) -> None:
+        refused = self.inbox.refused
+        if self.inbox.accept(manifest):
+            self._fetches[manifest.key] = _Fetch(announced)
+        elif self.inbox.refused > refused:
+            self._warn()
 
     def _on_chunk(self, message: msg.Chunk) -> None:
-        self._last_part = time.monotonic()
         completed = self.inbox.add(part_from_message(message))
-        if completed is None:
-            self._ask()
-            return
-        self._deliver(completed, self._announced.get(completed.manifest.key, 0.0))
+        if completed is not None:
+            self._deliver(completed, self._fetches[completed.manifest.key].announced)
+        self._go_on()
+
+    def _go_on(self) -> None:
         while self._waiting and not self.inbox.missing():
-            self._take(self._waiting.popleft())
+            self._take(*self._waiting.popitem(last=False)[1])
+        self._ask()
 
     def _ask(self) -> None:
-        """Keeps at most one window of chunks under way."""
-        for manifest, indices in self.inbox.missing():
-            asked = self._asked.setdefault(manifest.key, set()) & set(indices)
-            wanted = [index for index in indices if index not in asked][: max(0, WINDOW - len(asked))]
-            if len(wanted) >= WINDOW // 2 or (wanted and not asked):
-                self._asked[manifest.key] = asked | set(wanted)
+        """Keeps at most one window of chunks of each payload under way."""
+        missing = self.inbox.missing()
+        self._fetches = {manifest.key: self._fetches[manifest.key] for manifest, _ in missing}
+        for manifest, indices in missing:
+            fetch = self._fetches[manifest.key]
+            under_way = fetch.asked & set(indices)
+            if under_way != fetch.asked:
+                fetch.heard, fetch.tries = time.monotonic(), 0
+            wanted = [index for index in indices if index not in under_way][: max(0, WINDOW - len(under_way))]
+            if len(wanted) < WINDOW // 2 and under_way:
+                wanted = []
+            fetch.asked = under_way | set(wanted)
+            if wanted:
                 self._requests.publish(request_to_message(manifest, wanted))
 
-    def _ask_again(self) -> None:
-        if self.inbox.missing() and time.monotonic() - self._last_part > PATIENCE_S:
-            self._asked.clear()
-            self._ask()
+    def _lose_patience(self) -> None:
+        """Asks again for what did not come, or gives it up."""
+        for manifest, _ in self.inbox.missing():
+            fetch = self._fetches[manifest.key]
+            if time.monotonic() - fetch.heard <= PATIENCE_S:
+                continue
+            fetch.tries += 1
+            fetch.asked.clear()
+            if fetch.tries > MAX_TRIES:
+                self._give_up(manifest, f"nobody sends its chunks, asked {MAX_TRIES} times")
+        self._go_on()
+
+    def _give_up(self, manifest: Manifest, reason: str) -> None:
+        self.inbox.give_up(manifest, reason)
+        self._warn()
+
+    def _warn(self) -> None:
+        self._node.get_logger().warning(self.inbox.last_reason, throttle_duration_sec=5.0)
 
 
 def wall_stamp() -> Any:

@@ -25,6 +25,7 @@ from mechanic_rl_ros.policy.weights import unpack_weights
 from mechanic_rl_ros.transfer import Completed, Inbox
 
 MODES = ("alternate", "gate", "plain", "best")
+FUTURE_NS = 1_000_000_000  # a stamp further ahead comes from another clock
 UNPACK_BUDGET = 64 * 1024 * 1024  # bytes of weights that are accepted at most
 
 
@@ -51,11 +52,13 @@ class PolicyNode(Node):
         self.mode = self.parameter("mode", "alternate", "alternate (every second episode best-of-N: the learner compares), gate, plain or best")
         if self.mode not in MODES:
             raise UserError(f"parameter mode of policy_node is {self.mode!r}: use one of {', '.join(MODES)}")
+        self.oldest_ns = round(1e9 * min(camera.max_age for camera in self.embodiment.cameras.values()))
         torch.set_num_threads(1)  # more threads would take the cores from the control path
         checkpoint = Checkpoint.load(path, self.embodiment)
         self.actor = Actor(checkpoint, device=choose_device(device), seed=seed)
         self.episode = msg.EpisodeState()
-        self.steps = 0
+        self.until_chunk = 0  # observations until the next chunk is due
+        self.stale, self.stale_before = 0, 0  # observations that were too old to act on: ever, and at the last look
         self.pending: _Pending | None = None
         self.swap_time = -1.0
         self.inference_times: deque[float] = deque(maxlen=50)
@@ -72,6 +75,10 @@ class PolicyNode(Node):
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         values = {"version": self.actor.version, "refused": self.receiver.inbox.refused, "inference_ms": f"{1e3 * self._inference_time():.1f}"}
+        values["stale_observations"] = self.stale
+        stale, self.stale_before = self.stale - self.stale_before, self.stale
+        if stale:
+            return WARN, f"{stale} observations were older than {self.oldest_ns * 1e-9:.2f} s and not acted on: look for what delays the cameras", values
         reason = self.receiver.inbox.last_reason
         return (WARN, reason, values) if reason else (OK, f"acting with version {self.actor.version}", values)
 
@@ -88,7 +95,7 @@ class PolicyNode(Node):
     def _on_episode(self, episode: msg.EpisodeState) -> None:
         if episode.state == msg.EpisodeState.RUNNING and episode.id != self.episode.id:
             self.actor.reset()
-            self.steps = 0
+            self.until_chunk = 0
         self.episode = episode if episode.state == msg.EpisodeState.RUNNING else msg.EpisodeState(state=episode.state)
         if self.episode.state != msg.EpisodeState.RUNNING:
             self._swap()
@@ -98,10 +105,16 @@ class PolicyNode(Node):
             return
         started = time.perf_counter()
         self.actor.observe(observation)
-        if self.steps % self.action_horizon == 0:
-            self._swap()
-            self._act(observation, started)
-        self.steps += 1
+        self.until_chunk -= 1
+        if self.until_chunk >= 0:
+            return
+        age_ns = self.now_ns() - observation.stamp_ns
+        if not -FUTURE_NS <= age_ns <= self.oldest_ns:
+            self.stale += 1  # the arm plays what it has and then holds
+            return
+        self.until_chunk = self.action_horizon - 1
+        self._swap()
+        self._act(observation, started)
 
     def _act(self, observation: Observation, started: float) -> None:
         best_of_n = self._best_of_n()

@@ -15,8 +15,14 @@ def _profile(depth: int, *, reliable: bool, latched: bool = False) -> QoSProfile
 SENSOR = _profile(5, reliable=False)
 """Images, joint states, clock: only the newest matters."""
 
+RECORDED_SENSOR = _profile(20, reliable=False)
+"""The same for the recorder, which may be busy with a file while the next episode begins."""
+
 COMMAND = _profile(10, reliable=True)
 """Action chunks, executed actions, interventions, rewards."""
+
+RECORDED = _profile(100, reliable=True)
+"""Executed actions and rewards for the recorder: none may be lost while it writes a file."""
 
 TRAJECTORY = _profile(1, reliable=True)
 """To the controllers: only the newest trajectory matters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mechanic_rl_ros import msg
-from mechanic_rl_ros.data import Observation, Outcome, Source
+from mechanic_rl_ros.data import Episode, Observation, Outcome, Source
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import ERROR, OK, WARN, Node, nanoseconds, run
@@ -22,6 +23,8 @@ from mechanic_rl_ros.safety.executed import Executed
 from mechanic_rl_ros.transfer import Chunk, Manifest
 
 GRACE_S = 0.5  # wall seconds that the last frames of an episode may take to arrive
+RETRY_S = 2.0  # wall seconds between two attempts to write what could not be written
+UNWRITTEN = 4  # episodes that wait for room on the disk until practice has to wait, too
 CHUNK_BYTES = 128 * 1024  # small enough that sending one does not delay an image
 
 
@@ -36,27 +39,36 @@ class RecorderNode(Node):
         self.recording: Recording | None = None
         self.ending: tuple[msg.EpisodeState, float] | None = None
         self.shelf: dict[tuple[str, str, str, int], tuple[Manifest, Path]] = {}
+        self.unwritten: deque[Episode] = deque()
         self.written, self.discarded, self.fault_line = 0, 0, ""
         self.payload = lru_cache(maxsize=4)(Path.read_bytes)
 
     def setup(self) -> None:
         self._claim_folder()
         self.sender = PayloadSender(self, "episodes", qos.EPISODES, self._chunk)
-        self.observations = ObservationSubscriber(self, self._on_observation)
+        self.observations = ObservationSubscriber(self, self._on_observation, qos.RECORDED_SENSOR)
         self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.EPISODE)
-        self.create_subscription(msg.ExecutedAction, "executed_action", self._on_executed, qos.COMMAND)
-        self.create_subscription(msg.Reward, "reward", self._on_reward, qos.COMMAND)
+        self.create_subscription(msg.ExecutedAction, "executed_action", self._on_executed, qos.RECORDED)
+        self.create_subscription(msg.Reward, "reward", self._on_reward, qos.RECORDED)
         self.create_timer(0.05, self._finish_if_complete, clock=self.wall)
+        self.create_timer(RETRY_S, self._write, clock=self.wall)
 
     def begin(self) -> None:
         for path in self.store.paths():  # of an earlier life of this process: a learner may have missed them
             self._announce(path)
 
+    def end(self) -> None:
+        self.recording = self.ending = None
+        self._write()
+        if self.unwritten:
+            self.get_logger().error(f"{len(self.unwritten)} episodes are lost: {self.fault_line}")
+
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         values = {"written": self.written, "discarded": self.discarded, "frames_dropped": self.observations.assembler.dropped}
         if self.fault_line:
-            return ERROR, self.fault_line, values
-        return (WARN, self.observations.reason, values) if self.observations.refused else (OK, f"{self.written} episodes written", values)
+            return ERROR if len(self.unwritten) >= UNWRITTEN else WARN, self.fault_line, values
+        reason = self.observations.take_reason()
+        return (WARN, reason, values) if reason else (OK, f"{self.written} episodes written", values)
 
     def _claim_folder(self) -> None:
         folder = self.store.folder
@@ -70,10 +82,12 @@ class RecorderNode(Node):
         self.store.clean()
 
     def _on_episode(self, episode: msg.EpisodeState) -> None:
+        if not self.active:
+            return
         if episode.state == msg.EpisodeState.RUNNING and (self.recording is None or self.recording.id != episode.id):
             self._finish(force=True)
             self.recording = Recording(episode.id, episode.task, int(episode.seed), nanoseconds(episode.header.stamp), self.embodiment)
-        elif episode.state == msg.EpisodeState.ENDED and self.recording is not None and episode.id == self.recording.id:
+        elif episode.state == msg.EpisodeState.ENDED and self.recording is not None and episode.id == self.recording.id and self.ending is None:
             self.ending = (episode, time.monotonic())
 
     def _on_observation(self, observation: Observation) -> None:
@@ -116,14 +130,22 @@ class RecorderNode(Node):
         if episode is None:
             self._discard(recording, reason)
             return
-        try:
-            path = self.store.add(episode)
-        except OSError as error:
-            self.fault_line = f"cannot write episode {recording.id} ({error.strerror}): free space in {self.store.folder}"
-            self.get_logger().error(self.fault_line)
-            return
-        self.written, self.fault_line = self.written + 1, ""
-        self._announce(path)
+        self.unwritten.append(episode)
+        self._write()
+
+    def _write(self) -> None:
+        """Writes what waits, in order. On a full disk episodes are kept in memory, and practice stops when there are too many of them."""
+        while self.unwritten:
+            try:
+                path = self.store.add(self.unwritten[0])
+            except OSError as error:
+                self.fault_line = f"cannot write episode {self.unwritten[0].id} ({error.strerror}): free space in {self.store.folder}"
+                self.get_logger().error(self.fault_line, throttle_duration_sec=30.0)
+                return
+            self.unwritten.popleft()
+            self.written += 1
+            self._announce(path)
+        self.fault_line = ""
 
     def _discard(self, recording: Recording, reason: str) -> None:
         self.discarded += 1

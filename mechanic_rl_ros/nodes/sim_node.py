@@ -43,7 +43,7 @@ class SimNode(Node):
         self.task, self.seed, self.reset_count = task, 0, 0
         self.lock = threading.Lock()
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="simulation")
+        self.thread: threading.Thread | None = None
         self.measured_factor, self.last_refusal = 0.0, ""
 
     def setup(self) -> None:
@@ -57,19 +57,25 @@ class SimNode(Node):
         self.create_service(ResetScene, "reset_scene", self._on_reset)
 
     def begin(self) -> None:
+        self.stopping.clear()
+        self.thread = threading.Thread(target=self._run, name="simulation")
         self.thread.start()
 
     def end(self) -> None:
         self.stopping.set()
-        self.thread.join(timeout=5.0)
+        if self.thread is not None:
+            self.thread.join(timeout=5.0)
+
+    def close(self) -> None:
         self.simulation.close()
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         values = {"real_time_factor": f"{self.measured_factor:.3f}", "wanted": self.factor}
-        if not self.thread.is_alive():
+        if self.thread is None or not self.thread.is_alive():
             return ERROR, "the simulation thread has stopped: see the log", values
         if self.last_refusal:
-            return WARN, self.last_refusal, values
+            refusal, self.last_refusal = self.last_refusal, ""
+            return WARN, refusal, values
         return OK, f"running at {self.measured_factor:.2f} of real time", values
 
     def _run(self) -> None:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from mechanic_rl_ros.errors import UserError
@@ -46,6 +47,21 @@ def replacing_folder(path: Path, what: str) -> Iterator[Path]:
 def existing_folder(path: Path) -> Path:
     """``path``, or what a crash in the middle of ``replacing_folder`` left of it."""
     return path if path.exists() or not _old(path).exists() else _old(path)
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a damaged folder to ``<path>.damaged``, or ``<path>.damaged-2`` and so on where that is taken, and returns its new place.
+
+    Raises:
+        UserError: The place cannot be written.
+    """
+    names = (f"{path.name}.damaged" + (f"-{number}" if number > 1 else "") for number in count(1))
+    aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    try:
+        os.rename(path, aside)
+    except OSError as error:
+        raise UserError(f"cannot move the damaged {path} to {aside} ({error.strerror}): move it away yourself") from error
+    return aside
 
 
 def _swap(fresh: Path, path: Path) -> None:

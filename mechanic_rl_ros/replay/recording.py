@@ -30,10 +30,10 @@ class Recording:
             self._observations.setdefault(index, observation)
 
     def execute(self, executed: Executed) -> None:
-        """Takes what was done in one interval."""
+        """Takes what was done in one interval. The first word on it counts: a command node that was restarted knows nothing of what it did before."""
         index = self._index(executed.stamp_ns)
         if 0 <= index < LONGEST:
-            self._executed[index] = executed
+            self._executed.setdefault(index, executed)
 
     def reward(self, stamp_ns: int, reward: float) -> None:
         """Takes the reward of the step that ended at ``stamp_ns``."""

@@ -49,7 +49,7 @@ class LiveTable:
         for record in records:
             self._latest[record["kind"]] = record
             if record["kind"] == "episode":
-                self._progress.update(self._task, completed=record["number"], description="practising")
+                self._progress.update(self._task, advance=record["outcome"] != "aborted", description="practising")  # aborted ones are made up for
                 if self._live is None:
                     self._console.print("  ".join(f"{name} {value}" for name, value in self.cells().items()), highlight=False, soft_wrap=True)
 
@@ -67,10 +67,10 @@ class LiveTable:
         }
 
     def __rich__(self) -> Table:
-        table = Table(title=None, expand=False)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         cells = self.cells()
         for name in cells:
-            table.add_column(name, justify="right", min_width=7)
+            table.add_column(name.replace(" ", "\n", 1), justify="right", min_width=7, no_wrap=True)  # in two lines all fit 80 columns
         table.add_row(*(_coloured(value) for value in cells.values()))
         outer = Table.grid()
         outer.add_row(table)
@@ -83,4 +83,4 @@ class LiveTable:
 
 
 def _coloured(value: str) -> str:
-    return {"success": "[green]success[/]", "failure": "[red]failure[/]", "aborted": "[yellow]aborted[/]"}.get(value, value)
+    return {"success": "[green]success[/]", "failure": "[red]failure[/]", "timeout": "[red]timeout[/]", "aborted": "[yellow]aborted[/]"}.get(value, value)

@@ -136,8 +136,8 @@ class Commander:
             self._motion = None  # whoever moved the arm meanwhile, its controller now desires what is measured
 
     def stop(self, reason: str) -> None:
-        """Stops the arm smoothly and holds it until ``start``; ``reason`` is told in every command."""
-        self._stopped = reason or "stopped"
+        """Stops the arm smoothly and holds it until ``start``; ``reason`` is told in every command. An operator who wants the arm says so anew."""
+        self._stopped, self._override = reason or "stopped", None
         self._player.clear()
 
     def tick(self, now_ns: int) -> Command:

@@ -119,6 +119,15 @@ class Inbox:
             self._version = self._version_before
         self._refuse("unusable", f"{manifest.kind} {manifest.id!r} version {manifest.version} refused: {reason}")
 
+    def give_up(self, manifest: Manifest, reason: str) -> None:
+        """Drops a payload that is not complete; it is taken again when it is announced again."""
+        self._assemblies.pop(manifest.key, None)
+        self._refuse("given_up", f"{manifest.kind} {manifest.id!r} given up: {reason}")
+
+    def forget(self, manifest: Manifest) -> None:
+        """Lets a complete payload be taken again when it is announced again."""
+        self._finished.pop(manifest.key, None)
+
     def forget_sender(self) -> None:
         """Lets the next sender of weights take over at once, for instance when the first one left the graph."""
         self._sender = ""

@@ -12,7 +12,7 @@ COMMAND = [sys.executable, "-m", "mechanic_rl_ros.cli.main"]
 
 
 PATH = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), str(REPOSITORY)]))  # what is built comes first: it has the interfaces too
-ENVIRONMENT = {**os.environ, "PYTHONPATH": PATH, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PATH, "COLUMNS": "200", "TERM": "xterm", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def start(tmp_path):
     """Starts ``mechanic-rl`` in a session of its own, as a terminal would."""
     started = []
 
-    def call(*arguments):
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    def call(*arguments, **options):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         started.append(subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=tmp_path, env=ENVIRONMENT, start_new_session=True, **pipes))
         return started[-1]
 

@@ -1,9 +1,12 @@
 """The commands do what their help says."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -55,6 +58,28 @@ def test_collecting_stopped_by_ctrl_c_keeps_what_it_has_and_goes_on_later_with_f
     assert seeds[-1] > max(kept)
 
 
+@pytest.mark.parametrize("moment", ["the workers start", "the first episode is done"])
+def test_ctrl_c_ends_an_evaluation_with_workers_quietly(start, checkpoint, moment):
+    """Progress is shown on a terminal only; Ctrl-C in one is heard by the workers as well."""
+    terminal, stderr = os.openpty()
+    process = start("evaluate", checkpoint, "--episodes", 5000, "--workers", 2, stderr=stderr)
+    os.close(stderr)
+    shown = b""
+    if moment == "the workers start":
+        _until(lambda: len(_children(process.pid)) >= 2, process)
+    else:
+        while not re.search(rb"[1-9]\d*/5000", shown):
+            shown += os.read(terminal, 4096)
+    os.killpg(process.pid, signal.SIGINT)
+    with contextlib.suppress(OSError):  # the other side is closed
+        while more := os.read(terminal, 4096):
+            shown += more
+    os.close(terminal)
+    assert process.wait(60) == 130, shown.decode()
+    assert b"Error" not in shown
+    assert b"Interrupt" not in shown
+
+
 def test_a_closed_pipe_ends_a_command_quietly(start, run_folder):
     process = start("report", run_folder)
     process.stdout.close()
@@ -104,6 +129,10 @@ def test_doctor_finds_a_missing_package_a_missing_rclpy_and_a_folder_that_cannot
     for name in ("rclpy", "middleware", "interfaces", "run folder", "ROS_DOMAIN_ID"):
         assert checks[name]["state"] == "missing", checks[name]
     assert "No module named 'rclpy'" in checks["interfaces"]["found"]
+
+
+def _children(pid):
+    return (Path("/proc") / str(pid) / "task" / str(pid) / "children").read_text().split()
 
 
 def _until(condition, process):

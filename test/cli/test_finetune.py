@@ -30,6 +30,16 @@ def test_a_run_folder_says_how_it_was_made_and_goes_on_only_with_the_same_option
         open_run(folder, {"task": "lift", "seed": 1})
 
 
+def test_a_run_folder_keeps_the_parameters_of_its_last_start_also_when_they_are_its_own(tmp_path):
+    folder = open_run(tmp_path / "run", {"task": "lift"})
+    kept = folder / "config" / "nodes.yaml"
+    assert "/**/command_node" in kept.read_text()
+    (tmp_path / "mine.yaml").write_text("/**/policy_node: {ros__parameters: {action_horizon: 2}}\n")
+    for file in (tmp_path / "mine.yaml", kept):
+        open_run(folder, {"task": "lift"}, file)
+        assert kept.read_text() == (tmp_path / "mine.yaml").read_text()
+
+
 def test_a_folder_that_holds_something_else_is_not_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="not empty"):
@@ -55,12 +65,27 @@ def finished_run(tmp_path, checkpoint):
     tuned = Checkpoint.load(checkpoint)
     tuned.version = 3
     tuned.save(folder / "checkpoint")
-    timing = {"period_ms": 20.0, "period_p99_ms": 21.0, "late_actions": 0, "holding": "", "limited": {}, "latency_p50_ms": 40.0}
+    period = {"period_ms": 20.0, "period_mean_error": 0.01, "period_deviation": 0.03, "period_p99_ms": 21.0, "period_count": 100}
+    command = {**period, "latency_p50_ms": 40.0, "latency_p99_ms": 90.0, "late_actions": 0, "holding": "", "limited": {}}
+    figures = (
+        "version",
+        "episodes",
+        "rows",
+        "actor_scale",
+        "critic_scale",
+        "value_scale",
+        "actor_loss",
+        "critic_loss",
+        "update_ms",
+        "plain_success",
+        "best_success",
+    )
     with MetricsWriter(folder / "metrics.jsonl") as writer:
         writer.write("run", task="lift", seed=0, checkpoint=str(checkpoint), started=1e9)
-        for latency in (0.0, 70.0, 80.0, 90.0):
-            writer.write("command", **timing, latency_p99_ms=latency, period_mean_error=0.01 if latency else 0.5, period_deviation=0.03)
-        writer.write("policy", version=3, inference_ms=10.0, swap_p99_ms=250.0, refused=0)
+        for number in range(4):
+            writer.write("command", **command, latencies_ms=[40.0, 90.0], wall=1e9 + number)
+            writer.write("learner", **dict.fromkeys(figures, number), updates=number, prefers_best_of_n=False, wall=1e9 + number)
+        writer.write("policy", version=3, inference_ms=10.0, swap_ms=250.0, refused=0)
     return folder
 
 
@@ -85,7 +110,7 @@ def test_at_the_end_base_and_tuned_policy_are_compared_drawn_and_summarised(fini
     assert (finished_run / "report.png").exists()
     assert len(list((finished_run / "tensorboard").iterdir())) >= 1
     text = printed.getvalue()
-    for part in ("base policy", "tuned policy", "95 % interval", "mean off by 1.0% (worst 1.0%)", "80 ms simulated (worst 90 ms)", "250 ms", "report.png"):
+    for part in ("base policy", "tuned policy", "95 % interval", "mean error +1.00%, deviation 3.0% of 20 ms", "median 65 ms", "250 ms", "report.png"):
         assert part in text
 
 
@@ -106,25 +131,88 @@ def test_a_run_in_which_nothing_was_recorded_has_no_report(tmp_path, printed):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not BUILT, reason="the nodes are not built: `make` does it")
-def test_ctrl_c_during_practice_ends_in_a_report_and_leaves_nothing_running(start, checkpoint, tmp_path):
-    process = start("finetune", "--checkpoint", checkpoint, "--episodes", 100, "--run-directory", "run")
-    while not any(record["kind"] == "learner" for record in _records(tmp_path / "run" / "metrics.jsonl")):
-        try:
-            process.wait(0.2)
-        except subprocess.TimeoutExpired:
-            continue
-        pytest.fail(f"ended early: {process.communicate()}")
+NEEDS_NODES = pytest.mark.skipif(not BUILT, reason="the nodes are not built: `make` does it")
+
+
+@pytest.fixture
+def practise(start, checkpoint, tmp_path):
+    """Starts practice with short episodes, long pauses, and a learner that begins after the first episode."""
+    learner = {"filtered_iql": {"warmup_episodes": 1, "critic_updates": 2, "updates_per_episode": 2, "batch_size": 8}}
+    (tmp_path / "learner.yaml").write_text(json.dumps(learner))  # JSON is YAML
+    nodes = {
+        "/**/learner_node": {"learner_file": str(tmp_path / "learner.yaml"), "publish_period": 0.5},
+        "/**/episode_node": {"step_limit": 10, "pause_time": 9.0},
+    }
+    (tmp_path / "nodes.yaml").write_text(json.dumps({name: {"ros__parameters": values} for name, values in nodes.items()}))
+    options = ["--run-directory", "run", "--parameter-file", "nodes.yaml", "--real-time-factor", 3, "--evaluate-episodes", 1, "--workers", 1]
+    return lambda episodes, *more: start("finetune", "--checkpoint", checkpoint, "--episodes", episodes, *options, *more)
+
+
+@NEEDS_NODES
+def test_ctrl_c_during_practice_ends_in_evaluation_and_report_and_leaves_nothing_running(practise, tmp_path):
+    process = practise(100)
+    _await_record(process, tmp_path, "learner", lambda record: record["version"] > 0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert [record["name"] for record in _records(tmp_path) if record["kind"] == "evaluation"] == ["base", "tuned"]
+    assert (tmp_path / "run" / "report.png").exists()
+    assert (tmp_path / "run" / "config" / "nodes.yaml").read_text() == (tmp_path / "nodes.yaml").read_text()
+    assert not _mentioning(str(tmp_path / "run"))
+
+
+@NEEDS_NODES
+def test_a_second_ctrl_c_leaves_out_the_evaluation_and_says_so_by_the_exit_status(practise, tmp_path):
+    process = practise(100)
+    _await_record(process, tmp_path, "learner", lambda record: record["version"] > 0)
+    process.send_signal(signal.SIGINT)
+    assert "stopping the nodes" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert (tmp_path / "run" / "report.png").exists()
-    assert (tmp_path / "run" / "checkpoint" / "checkpoint.json").exists()
-    assert not _mentioning(str(tmp_path / "run"))
+    assert not [record for record in _records(tmp_path) if record["kind"] == "evaluation"]
 
 
-def _records(path):
+@NEEDS_NODES
+def test_a_run_that_was_stopped_goes_on_with_its_episodes_and_what_it_has_learned(practise, tmp_path):
+    episodes = tmp_path / "run" / "episodes"
+    process = practise(3, "--no-evaluate")
+    _await_record(process, tmp_path, "learner", lambda record: record["version"] > 0)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 0, process.stderr.read()
+    before = {path.name: path.read_bytes() for path in episodes.iterdir()}
+    learned = _last(tmp_path, "learner")["updates"]
+    assert 1 <= len(before) < 3
+    process = practise(3, "--no-evaluate")
+    _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    after = {path.name: path.read_bytes() for path in episodes.iterdir()}
+    assert before.items() <= after.items()
+    assert len(after) == 3
+    assert f"restored {learned} updates" in (tmp_path / "run" / "logs" / "learner_node.log").read_text()
+    assert _last(tmp_path, "learner")["updates"] > learned
+    assert sorted(record["number"] for record in _records(tmp_path) if record["kind"] == "episode" and record["outcome"] != "aborted") == [1, 2, 3]
+
+
+def _await_record(process, folder, kind, condition):
+    """Waits for a record, as long as the process lives."""
+    while not any(record["kind"] == kind and condition(record) for record in _records(folder)):
+        try:
+            process.wait(0.1)
+        except subprocess.TimeoutExpired:
+            continue
+        pytest.fail(f"ended early: {process.communicate()}")
+
+
+def _last(folder, kind):
+    return [record for record in _records(folder) if record["kind"] == kind][-1]
+
+
+def _records(folder):
+    path = folder / "run" / "metrics.jsonl"
     return read_metrics(path) if path.exists() else []
 
 

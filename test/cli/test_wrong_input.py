@@ -1,5 +1,6 @@
 """Whatever is wrong: one clear line that says what and what to do, an exit status that is not 0, no traceback, nothing lost."""
 
+import importlib.util
 import json
 import resource
 import shutil
@@ -124,6 +125,26 @@ def test_a_busy_ros_domain(refused, checkpoint, tmp_path):
     assert "77 is in use" in line
     assert "--domain" in line
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("text", [None, "rate: 50.0\n", "a: [\n"])
+def test_a_parameter_file_that_is_none_is_refused_before_anything_is_written(refused, checkpoint, tmp_path, text):
+    if text is not None:
+        (tmp_path / "mine.yaml").write_text(text)
+    line = refused("finetune", "--checkpoint", checkpoint, "--parameter-file", "mine.yaml")
+    assert "mine.yaml" in line
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mechanic_rl_ros.msg") is None, reason="the nodes are not built: `make` does it")
+def test_a_mistake_in_a_parameter_file_is_one_line_of_the_node_that_finds_it_and_its_traceback_is_in_the_log_with_debug(run, checkpoint, tmp_path):
+    (tmp_path / "mine.yaml").write_text("/**/learner_node: {ros__parameters: {learner_file: nowhere.yaml}}\n")
+    done = run("finetune", "--debug", "--checkpoint", checkpoint, "--parameter-file", "mine.yaml", "--run-directory", "run")
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("mechanic-rl: learner_node: ")
+    assert "nowhere.yaml" in line
+    assert "Traceback" in (tmp_path / "run" / "logs" / "learner_node.log").read_text()
 
 
 def test_a_traceback_is_shown_with_debug_and_only_then(run, refused):

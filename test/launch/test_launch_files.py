@@ -11,6 +11,7 @@ import yaml
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.graph import GraphSettings, NodeSpec, describe
+from mechanic_rl_ros.ros_domain import REACH_VARIABLES
 
 # A folder called launch lies in this repository too, so that the name alone may be importable.
 pytest.importorskip("launch.launch_context")
@@ -32,7 +33,8 @@ def actions(name: str, **arguments: str) -> list[Any]:
     from launch.launch_context import LaunchContext
 
     context = LaunchContext()
-    context.environment.pop("ROS_AUTOMATIC_DISCOVERY_RANGE", None)
+    for variable in REACH_VARIABLES:
+        context.environment.pop(variable, None)
     context.launch_configurations.update(arguments)
     module = load(name)
     for action in module.generate_launch_description().entities:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray
@@ -41,11 +43,17 @@ class Feed:
 
     def __init__(self, probe):
         self.probe, self.now_ns, self.number, self.index = probe, 50 * 10**9, 0, 0
+        self.delay_ns = 0  # of everything that it sends
         publish = probe.node.create_publisher
         self.images = {key: publish(Image, spec.topic, qos.COMMAND) for key, spec in EMBODIMENT.cameras.items()}
         self.joints = publish(JointState, EMBODIMENT.joints.topic, qos.COMMAND)
         self.episodes = publish(msg.EpisodeState, "episode", qos.STATE)
+        self.clock = publish(Clock, "/clock", qos.SENSOR)
         self.diagnostics = probe.hear(DiagnosticArray, "/diagnostics", 10)
+        probe.every(TICK_NS * 1e-9, self._tell_time)
+
+    def _tell_time(self):
+        self.clock.publish(Clock(clock=stamp(self.now_ns + self.delay_ns)))
 
     def join(self):
         """Waits until a node listens. That it is heard, too, tells that both sides know each other: before that, images could be lost."""
@@ -75,6 +83,7 @@ class Feed:
         """Both images and the joint state of the next instant."""
         self.now_ns += EMBODIMENT.period_ns
         self.index += 1
+        self._tell_time()
         time = stamp(self.now_ns)
         state = JointState(name=[*EMBODIMENT.joints.names, EMBODIMENT.joints.finger], position=[*(HOME + 0.001 * self.index), 0.03])
         state.header.stamp = time
@@ -122,7 +131,8 @@ class Arm:
         self.controller = TrajectoryController(EMBODIMENT.joints.home)
         self.kinematics = Kinematics(EMBODIMENT)
         self.now_ns, self.number, self.drive = 100 * 10**9, 0, None
-        self.clock_runs = self.joints_flow = True
+        self.clock_runs = self.joints_flow = self.episode_node_lives = True
+        self.step_limit = 600
         self.speeds = []  # of the fastest joint, (arm's time in ns, rad/s)
         hear, publish = self.probe.hear, self.probe.node.create_publisher
         self.trajectories = hear(JointTrajectory, "fr3_arm_controller/joint_trajectory", qos.TRAJECTORY, self._follow)
@@ -137,12 +147,17 @@ class Arm:
         self.operator = publish(msg.Intervention, "intervention", qos.COMMAND)
         self.process = self.join()
         self.probe.every(TICK_NS * 1e-9, self._tick)
+        self.probe.every(0.3, self._repeat)
 
     def join(self):
         process = self.nodes.start("command_node", use_sim_time=True)
         listeners = (self.clock, self.joints, self.episodes, self.chunks, self.operator)
         self.probe.wait_for(lambda: all(publisher.get_subscription_count() for publisher in listeners), "command_node")
         return process
+
+    def change_state(self, transition):
+        """Whether the node made this lifecycle transition."""
+        return self.probe.call(ChangeState, "command_node/change_state", ChangeState.Request(transition=Transition(id=transition))).success
 
     def _follow(self, message):
         self.controller.set_trajectory(trajectory_from_message(message, NAMES), self.now_ns)
@@ -169,9 +184,13 @@ class Arm:
         self.chunks.publish(message)
 
     def announce(self, state):
-        message = State(step_limit=600, id=self.id, number=self.number, state=state)
-        message.header.stamp = stamp(self.start_ns)
-        self.episodes.publish(message)
+        self.state = State(step_limit=self.step_limit, id=self.id, number=self.number, state=state)
+        self.state.header.stamp = stamp(self.start_ns)
+        self.episodes.publish(self.state)
+
+    def _repeat(self):
+        if self.number and self.episode_node_lives:
+            self.episodes.publish(self.state)
 
     def begin(self):
         """A new episode from home, as after a reset, in which nobody acts yet."""

@@ -4,11 +4,13 @@ import array
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image
 
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import nanoseconds, stamp
+from mechanic_rl_ros.nodes.camera_node import UNUSABLE_FRAMES
 from mechanic_rl_ros.observe import Observer
 
 EMBODIMENT = load_embodiment()
@@ -112,6 +114,19 @@ def test_sixteen_bits_per_colour_become_eight(cameras):
     raw = picture()
     result = pixels(cameras.answer(raw.astype(np.uint16) * 257, "rgb16"))
     assert np.abs(result.astype(int) - Observer(EMBODIMENT).image("front", raw)).max() <= 1
+
+
+def test_single_images_that_cannot_be_used_are_dropped_and_told(cameras):
+    levels = cameras.probe.hear(DiagnosticArray, "/diagnostics", 10)
+    count = len(cameras.heard)
+    for _ in range(3):
+        for _ in range(UNUSABLE_FRAMES - 1):
+            cameras.now_ns += 10**8
+            cameras.raw.publish(image_message(picture(), "rgb8", cameras.now_ns, "some_other_frame"))
+        cameras.answer(picture(), "rgb8")
+    assert len(cameras.heard) == count + 3
+    assert not cameras.process.ended()
+    cameras.probe.wait_for(lambda: any("some_other_frame" in status.message for array in levels for status in array.status), "the word on it")
 
 
 def test_a_frame_that_comes_out_of_order_is_dropped(cameras):

@@ -4,6 +4,7 @@ import signal
 
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
 
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.data import Source
@@ -23,7 +24,8 @@ def cell(shared_ros, play):
 @pytest.fixture
 def arm(cell):
     yield cell
-    cell.clock_runs = cell.joints_flow = True
+    cell.clock_runs = cell.joints_flow = cell.episode_node_lives = True
+    cell.step_limit = 600
     if cell.number:
         cell.end()
 
@@ -167,6 +169,46 @@ def test_a_clock_that_stands_still_stops_all_commands_and_one_that_goes_on_start
     arm.await_holding("the clock stands still")
     assert len(arm.trajectories) == count
     arm.clock_runs = True
+    arm.await_motion()
+
+
+def test_silence_of_the_episode_node_stops_the_arm_and_its_return_lets_it_go_on(arm):
+    arm.begin()
+    arm.drive = FORWARD
+    arm.await_motion()
+    arm.episode_node_lives = False
+    arm.await_holding("episode_node is silent")
+    since_ns = arm.now_ns
+    arm.pass_time(2 * STOP_S)
+    assert arm.rests_from(since_ns + round(STOP_S * 1e9))
+    arm.episode_node_lives, arm.drive = True, tuple(-x for x in FORWARD)
+    arm.await_motion()
+    stamps = [nanoseconds(executed.header.stamp) for executed in arm.executed]
+    assert stamps == sorted(set(stamps)), "no interval is told twice"
+
+
+def test_an_episode_that_nobody_ends_stops_soon_after_its_step_limit(arm):
+    arm.step_limit = 5
+    arm.begin()
+    arm.drive = (0.02, 0.0, 0.0, -1.0)
+    arm.await_holding("the episode is past its step limit and nobody has ended it")
+    assert arm.now_ns >= arm.start_ns + 5 * EMBODIMENT.period_ns
+    since_ns = arm.now_ns
+    arm.pass_time(2 * STOP_S)
+    assert arm.rests_from(since_ns + round(STOP_S * 1e9)), "though the episode node repeats that the episode runs"
+
+
+def test_a_deactivated_node_moves_nothing_and_an_activated_one_goes_on(arm):
+    arm.begin()
+    arm.drive = FORWARD
+    arm.await_motion()
+    assert arm.change_state(Transition.TRANSITION_DEACTIVATE)
+    since_ns = arm.now_ns
+    arm.pass_time(2 * STOP_S)
+    assert arm.rests_from(since_ns + round(STOP_S * 1e9))
+    assert not arm.change_state(Transition.TRANSITION_CLEANUP), "to configure it anew, it is restarted"
+    arm.drive = tuple(-x for x in FORWARD)
+    assert arm.change_state(Transition.TRANSITION_ACTIVATE)
     arm.await_motion()
 
 

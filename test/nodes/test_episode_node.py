@@ -1,5 +1,8 @@
 """episode_node with a scene, a clock and other nodes that the test plays."""
 
+import signal
+from itertools import groupby
+
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from mechanic_rl_ros.srv import ResetScene
@@ -26,6 +29,7 @@ class Scene:
         self.clock, self.tasks = publish(Clock, "/clock", qos.SENSOR), publish(msg.TaskState, "task_state", qos.STATE)
         self.diagnostics = publish(DiagnosticArray, "/diagnostics", 10)
         self.labels = publish(msg.Label, "label", qos.COMMAND)
+        self.executed, self.idle = publish(msg.ExecutedAction, "executed_action", qos.COMMAND), False
         self.states = self.probe.hear(State, "episode", qos.STATE)
         self.rewards = self.probe.hear(msg.Reward, "reward", qos.COMMAND)
         self.probe.every(TICK_NS * 1e-9, self._tick)
@@ -47,6 +51,14 @@ class Scene:
             state = msg.TaskState(task="lift", reset_count=self.resets, success=self.success)
             state.header.stamp = stamp(self.now_ns)
             self.tasks.publish(state)
+            self._act()
+
+    def _act(self):
+        if self.states and self.states[-1].state == State.RUNNING:
+            source = msg.ExecutedAction.HOLD if self.idle else msg.ExecutedAction.POLICY
+            executed = msg.ExecutedAction(episode_id=self.states[-1].id, action=[0.0] * 4, source=source)
+            executed.header.stamp = stamp(self.now_ns - STEP_NS)
+            self.executed.publish(executed)
 
     def _report(self):
         for name in self.alive:
@@ -103,7 +115,7 @@ def test_it_waits_for_every_node_by_name_and_then_runs_the_requested_episodes(ro
     rewards = [(reward.reward, reward.terminal) for reward in scene.rewards if reward.episode_id == ended.id]
     assert rewards == [(0.0, False)] * 3
     scene.await_state(State.FINISHED)
-    order = [s.state for s in scene.states if s.number == 2]
+    order = [state for state, _ in groupby(s.state for s in scene.states if s.number == 2)]
     assert order == [State.RESETTING, State.READY, State.RUNNING, State.ENDED, State.FINISHED]
 
     scene.alive.discard("learner_node")
@@ -133,21 +145,54 @@ def test_practice_survives_faults_of_the_others(ros):
     until_ns = scene.now_ns + 5 * 10**9
     scene.probe.wait_for(lambda: scene.now_ns > until_ns, "time without a learner")
     assert (scene.states[-1].state, scene.states[-1].number) == (State.RUNNING, 2), "without the learner practice goes on"
-    scene.labels.publish(msg.Label(success=False))
-    assert scene.await_state(State.ENDED, 2).outcome == "failure"
+    scene.labels.publish(msg.Label(success=True))
+    ended = scene.await_state(State.ENDED, 2)
+    assert (ended.outcome, ended.return_value) == ("success", 1.0), "an operator judges"
+    scene.probe.wait_for(lambda: scene.rewards[-1].episode_id == ended.id and scene.rewards[-1].terminal, "the reward of the operator's judgement")
+    assert (scene.rewards[-1].reward, scene.rewards[-1].header.stamp) == (1.0, ended.header.stamp)
 
     scene.await_state(State.RUNNING, 3)
     scene.trouble["camera_node"] = (DiagnosticStatus.ERROR, "camera front has been silent for 2.0 s")
     assert scene.await_state(State.ENDED, 3).reason == "lost camera_node (camera front has been silent for 2.0 s)"
+    del scene.trouble["camera_node"]
+
+    scene.await_state(State.RUNNING, 4)
+    scene.idle = True
+    ended = scene.await_state(State.ENDED, 4)
+    assert (ended.outcome, ended.reason) == ("aborted", "neither policy nor operator moves the arm")
+
+
+def test_the_state_is_repeated_so_that_others_notice_when_it_is_gone(ros):
+    scene = Scene(ros, alive=[]).start()
+    scene.await_reason("waiting for camera_node")
+    state = scene.states[-1]
+    scene.states.clear()
+    scene.probe.wait_for(lambda: len(scene.states) >= 3, "three repetitions")
+    assert all(repetition == state for repetition in scene.states)
+
+
+def test_without_a_clock_it_says_what_it_waits_for(ros):
+    nodes, probe = ros
+    states = probe.hear(State, "episode", qos.STATE)
+    nodes.start("episode_node", use_sim_time=True)
+    probe.wait_for(lambda: states and "nothing heard on /clock" in states[-1].reason, "the reason")
+
+
+def test_on_sigint_a_running_episode_is_aborted(ros):
+    scene = Scene(ros).serve().start(step_limit=600)
+    running = scene.await_state(State.RUNNING, 1)
+    scene.process.process.send_signal(signal.SIGINT)
+    ended = scene.await_state(State.ENDED, 1)
+    assert (ended.id, ended.outcome) == (running.id, "aborted")
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_next_number_and_seed(ros, play, tmp_path):
     store = EpisodeStore(tmp_path / "episodes")
-    for number in (1, 2):
+    for number in (1, 3):  # the second one was aborted
         store.add(play["episode"](f"lift_old_{number}", steps=2))
     scene = Scene(ros).serve().start(directory=store.folder, episodes=3, seed_first=40, step_limit=2)
-    assert scene.await_state(State.RUNNING).number == 3
-    assert scene.seeds == [42]
+    assert scene.await_state(State.RUNNING).number == 4
+    assert scene.seeds == [43]
     scene.await_state(State.FINISHED)
 
 

@@ -1,10 +1,14 @@
 """learner_node: episodes over the wire in, weights out, and nothing lost when it is killed."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 import yaml
 
 from mechanic_rl_ros import msg
+from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.payloads import PayloadSender
 from mechanic_rl_ros.policy.acting import Actor
@@ -15,17 +19,17 @@ from mechanic_rl_ros.replay.store import EpisodeStore
 from mechanic_rl_ros.transfer import Chunk, Manifest
 
 RECORDER = "/recorder_node"
-QUICK = {"filtered_iql": {"warmup_episodes": 2, "critic_updates": 5, "updates_per_episode": 5, "batch_size": 16, "replay_frames": 2000}}
+QUICK = {"warmup_episodes": 2, "critic_updates": 5, "updates_per_episode": 5, "batch_size": 16, "replay_frames": 2000}
 
 
 class School:
     """The learner, with the recorder and the policy that it talks to."""
 
-    def __init__(self, ros, play, folder, checkpoint):
+    def __init__(self, ros, play, folder, checkpoint, publish_period=0.5, **learning):
         self.nodes, self.probe = ros
-        self.play, self.folder, self.checkpoint = play, folder, checkpoint
+        self.play, self.folder, self.checkpoint, self.publish_period = play, folder, checkpoint, publish_period
         self.settings = folder / "learner.yaml"
-        self.settings.write_text(yaml.safe_dump(QUICK))
+        self.settings.write_text(yaml.safe_dump({"filtered_iql": QUICK | learning}))
         self.shelf = {}
         self.sender = PayloadSender(self.probe.node, "episodes", qos.EPISODES, self._chunk)
         self.policy = play["pupil"](self.probe, "weights", qos.STATE)
@@ -36,7 +40,12 @@ class School:
     def join(self):
         self.status.clear()
         self.process = self.nodes.start(
-            "learner_node", checkpoint=self.checkpoint, directory=self.folder / "learner", learner_file=self.settings, device="cpu", publish_period=0.5
+            "learner_node",
+            checkpoint=self.checkpoint,
+            directory=self.folder / "learner",
+            learner_file=self.settings,
+            device="cpu",
+            publish_period=self.publish_period,
         )
         self.probe.wait_for(lambda: self.status, "the learner")
 
@@ -58,6 +67,9 @@ class School:
             return self.status[-1].episodes == episodes and self.status[-1].updates == self.status[-1].version == updates and self.status[-1]
 
         return self.probe.wait_for(learned, f"{updates} updates of {episodes} episodes")
+
+    def await_status(self, condition, what):
+        return self.probe.wait_for(lambda: condition(self.status[-1]) and self.status[-1], what)
 
     def await_weights(self, version):
         return self.probe.wait_for(lambda: next((c for c in self.policy.completed if c.manifest.version == version), None), f"weights version {version}")
@@ -150,6 +162,104 @@ def test_in_the_end_the_policy_is_left_as_a_checkpoint(school):
     assert (checkpoint.version, checkpoint.task) == (version, "lift")
     assert checkpoint.critics is not None
     assert Actor(checkpoint).version == version
+
+
+def flip_a_bit(state):
+    path = state / "learner.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def lose_an_entry(state):
+    path = state / "learner.json"
+    manifest = json.loads(path.read_text())
+    del manifest["gate"]
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(("damage", "name"), [(flip_a_bit, "state.damaged"), (lose_an_entry, "state.damaged-2")], ids=["flipped bit", "lost entry"])
+def test_a_damaged_state_is_set_aside_and_all_episodes_are_learned_from_again_under_higher_versions(school, damage, name):
+    before, aside = school.status[-1], school.folder / "learner" / name
+    school.process.stop()
+    damage(school.folder / "learner" / "state")
+    school.publish_period = 3.0  # the warning stays until a state is saved again: several statuses later
+    school.join()
+    school.await_status(lambda status: f"it is now {aside}, " in status.reason, "the reason")
+    again = before.version + before.updates
+    status = school.await_status(lambda status: status.version == again, f"version {again}")
+    assert (status.updates, status.episodes, status.rows) == (before.updates, before.episodes, before.rows)
+    school.await_weights(again)
+    assert aside.is_dir()
+    school.send(name)
+    school.await_status(lambda status: (status.reason, status.version) == ("", again + 5), "the next episode, and no warning any more")
+
+
+def test_a_state_of_another_base_checkpoint_ends_it_with_one_line(ros, tmp_path, checkpoint_folder):
+    other = Checkpoint.load(checkpoint_folder)
+    other.policy["frame_mean"] += 1.0
+    Learner.create(FilteredIqlConfig(), other).save(tmp_path / "learner" / "state")
+    assert "another base checkpoint" in ros[0].refusal("learner_node", checkpoint=checkpoint_folder, directory=tmp_path / "learner", device="cpu")
+    assert [path.name for path in (tmp_path / "learner").iterdir()] == ["state"]
+
+
+def test_episodes_that_the_disk_does_not_take_are_learned_from_and_stored_when_it_does(ros, play, tmp_path, checkpoint_folder):
+    folder = tmp_path / "learner" / "episodes"
+    folder.parent.mkdir()
+    folder.write_bytes(b"a file is no folder, so nothing can be written here")
+    school = School(ros, play, tmp_path, checkpoint_folder)
+    for id in ("e1", "e2", "e3"):
+        school.send(id)
+    status = school.await_learned(3)
+    assert "3 episodes are not on disk (File exists): free space" in status.reason
+    folder.unlink()
+    status = school.await_status(lambda status: not status.reason, "an end of the warning")
+    assert status.refused == 0
+    assert len(EpisodeStore(folder)) == 3
+
+
+def test_of_too_many_episodes_that_the_disk_does_not_take_the_oldest_must_be_sent_again(ros, play, tmp_path, checkpoint_folder):
+    folder = tmp_path / "learner" / "episodes"
+    folder.parent.mkdir()
+    folder.write_bytes(b"")
+    school = School(ros, play, tmp_path, checkpoint_folder, warmup_episodes=1000)
+    ids = [f"e{index}" for index in range(66)]
+    for id in ids:
+        school.send(id, steps=1)
+    status = school.await_status(lambda status: status.episodes == 66, "66 episodes")
+    assert "64 episodes are not on disk" in status.reason
+    folder.unlink()
+    school.await_status(lambda status: not status.reason, "an end of the warning")
+    assert {path.stem.split("_")[1] for path in EpisodeStore(folder).paths()} == set(ids[2:])
+    school.send("e0", steps=1)
+    school.probe.wait_for(lambda: len(EpisodeStore(folder)) == 65, "the one that was sent again")
+
+
+def test_what_cannot_be_saved_is_not_published_until_it_can_be(ros, play, tmp_path, checkpoint_folder):
+    obstacle = tmp_path / "learner" / "version"
+    obstacle.mkdir(parents=True)
+    school = School(ros, play, tmp_path, checkpoint_folder)
+    for id in ("e1", "e2", "e3"):
+        school.send(id)
+    status = school.await_status(lambda status: status.updates == 10 and status.reason, "updates")
+    assert "state not saved, so nothing is published" in status.reason
+    assert status.version == 0
+    assert not school.announced
+    obstacle.rmdir()
+    school.await_weights(10)
+    school.await_status(lambda status: not status.reason, "an end of the warning")
+
+
+def test_what_was_learned_since_the_last_save_is_saved_in_the_end(ros, play, tmp_path, checkpoint_folder):
+    school = School(ros, play, tmp_path, checkpoint_folder, publish_period=3600.0, critic_updates=100_000)
+    for id in ("e1", "e2"):
+        school.send(id)
+    before = school.await_status(lambda status: status.updates > 5, "updates")
+    assert school.process.stop() == 0, school.process.output
+    school.join()
+    restored = re.search(r"restored (\d+) updates", school.process.output)
+    assert restored
+    assert int(restored[1]) >= before.updates
 
 
 @pytest.mark.parametrize(

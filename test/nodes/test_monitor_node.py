@@ -1,10 +1,13 @@
 """monitor_node: the record of a run."""
 
+import resource
+from typing import get_args, get_origin, get_type_hints
+
 import pytest
 from rosgraph_msgs.msg import Clock
 
 from mechanic_rl_ros import msg
-from mechanic_rl_ros.metrics import FILE, read_metrics
+from mechanic_rl_ros.metrics import FILE, KINDS, read_metrics
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import stamp
 
@@ -91,7 +94,7 @@ def test_what_the_learner_says_is_written(record):
 def test_what_the_policy_says_is_written(record):
     written = record.after(record.policy, msg.PolicyStatus(version=9, inference_time=0.005, swap_time=0.1, refused=2), "policy")
     assert (written["version"], written["refused"]) == (9, 2)
-    assert [written["inference_ms"], written["swap_p99_ms"]] == pytest.approx([5.0, 100.0])
+    assert [written["inference_ms"], written["swap_ms"]] == pytest.approx([5.0, 100.0])
 
 
 def test_what_the_command_node_says_is_written_unless_its_clock_stood_still(record):
@@ -117,3 +120,45 @@ def test_the_speed_of_the_simulation_is_measured(record):
 def test_a_folder_that_cannot_be_written_ends_it_with_one_line(ros, tmp_path):
     (tmp_path / "file").touch()
     assert "cannot write to" in ros[0].refusal("monitor_node", directory=tmp_path / "file" / "run")
+
+
+def test_every_record_has_the_declared_fields_with_values_of_the_declared_types(record):
+    written = {kind: record.of(kind)[-1] for kind in KINDS if kind != "evaluation"}  # that one is not the monitor's
+    for kind, fields in written.items():
+        declared = get_type_hints(KINDS[kind])
+        assert fields.keys() == declared.keys()
+        assert [name for name, value in fields.items() if not _is_a(value, declared[name])] == []
+
+
+def _is_a(value, declared):
+    if get_origin(declared) is dict:
+        return all(_is_a(item, get_args(declared)[1]) for item in value.values())
+    if get_origin(declared) is list:
+        return all(_is_a(item, get_args(declared)[0]) for item in value)
+    return isinstance(value, (int, float) if declared is float else declared)
+
+
+def test_without_room_for_tensorboard_the_record_goes_on(ros, tmp_path):
+    (tmp_path / "tensorboard").touch()
+    record = Record(ros, tmp_path)
+    assert record.after(record.learner, msg.LearnerStatus(version=1), "learner")["version"] == 1
+    record.probe.wait_for(lambda: "cannot write the record of the run" in record.process.output, "a warning")
+    assert record.process.stop() == 0
+
+
+def test_a_disk_that_is_full_at_the_end_is_no_crash(ros, tmp_path):
+    """The size limit of files stands in for the end of the disk: the events, which are larger than the record, reach it first."""
+    record = Record(ros, tmp_path)
+
+    def events():
+        return sum(path.stat().st_size for path in (tmp_path / "tensorboard").iterdir())
+
+    version = 0
+    while version == 0 or events() < record.file.stat().st_size + 500:
+        version += 1
+        record.after(record.learner, msg.LearnerStatus(version=version), "learner")
+    resource.prlimit(record.process.pid, resource.RLIMIT_FSIZE, (events(), resource.RLIM_INFINITY))
+    record.after(record.learner, msg.LearnerStatus(version=version + 1), "learner")
+    record.probe.wait_for(lambda: "cannot write the record of the run" in record.process.output, "a warning")
+    assert record.process.stop() == 0, record.process.output
+    assert "Traceback" not in record.process.output

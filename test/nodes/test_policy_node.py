@@ -13,6 +13,7 @@ from mechanic_rl_ros.nodes.base import nanoseconds
 
 EMBODIMENT = load_embodiment()
 T_A = 4
+OLDEST_NS = round(1e9 * EMBODIMENT.cameras["front"].max_age)
 
 
 class Acting:
@@ -93,6 +94,22 @@ def test_a_new_episode_starts_the_count_anew_and_older_observations_do_not_belon
     assert first > stamps[-1]
     assert nanoseconds(policy.chunks[0].header.stamp) == first == policy.feed.start_ns
     assert len(policy.chunks) == 1
+
+
+def test_an_observation_that_is_too_old_is_not_acted_on_and_the_next_fresh_one_is(policy):
+    policy.begin()
+    policy.feed.delay_ns = OLDEST_NS + EMBODIMENT.period_ns
+    policy.settle()
+    policy.feed.diagnostics.clear()
+    for _ in range(T_A + 1):
+        policy.feed.instant()
+    policy.probe.wait_for(lambda: any("older than 0.35 s" in s.message for array in policy.feed.diagnostics for s in array.status), "the word on it")
+    assert not policy.chunks
+    policy.feed.delay_ns = 0
+    policy.settle()
+    fresh = policy.feed.instant()
+    policy.probe.wait_for(lambda: policy.chunks, "a chunk")
+    assert nanoseconds(policy.chunks[0].header.stamp) == fresh
 
 
 def test_new_weights_act_from_the_next_chunk_on(policy):

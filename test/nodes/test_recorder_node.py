@@ -1,13 +1,17 @@
 """recorder_node: what was seen and done becomes a file, and the file is served."""
 
+import resource
+
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.data import Outcome, Source
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import stamp
+from mechanic_rl_ros.nodes.recorder_node import UNWRITTEN
 from mechanic_rl_ros.replay.episode_file import decode_episode
 from mechanic_rl_ros.replay.store import EpisodeStore
 
@@ -117,11 +121,22 @@ def test_foreign_and_malformed_actions_are_not_recorded(practice):
     assert episode.actions[:, 0] == pytest.approx([0.1 * index for index in range(STEPS)])
 
 
+def test_what_a_restarted_command_node_says_of_the_time_before_it_does_not_replace_what_is_known(practice):
+    def disturb(count):
+        message = msg.ExecutedAction(episode_id="lift_f", action=[0.0] * 4, source=int(Source.HOLD))
+        message.header.stamp = stamp(practice.feed.start_ns)
+        practice.executed.publish(message)
+
+    practice.episode("lift_f", meanwhile=disturb)
+    episode = decode_episode(practice.probe.wait_for(lambda: practice.received("lift_f"), "the episode"), EMBODIMENT)
+    assert set(episode.sources) == {Source.POLICY}
+
+
 def test_a_recorder_that_was_killed_announces_its_episodes_again(practice):
     practice.process.kill()
     late = practice.play["pupil"](practice.probe, "episodes", qos.EPISODES)
     practice.join()
-    practice.probe.wait_for(lambda: len(late.completed) == 3, "all episodes")
+    practice.probe.wait_for(lambda: len(late.completed) == 4, "all episodes")
     assert [completed.payload for completed in late.completed] == [path.read_bytes() for path in EpisodeStore(practice.folder).paths()]
 
 
@@ -129,7 +144,30 @@ def test_an_episode_of_which_most_was_lost_is_discarded_with_the_reason(practice
     practice.episode("lift_e", "timeout", lost=20)
     practice.probe.wait_for(lambda: "lift_e discarded" in practice.process.output, "the word on it")
     assert "frames and actions are missing" in practice.process.output
-    assert len(EpisodeStore(practice.folder)) == 3
+    assert len(EpisodeStore(practice.folder)) == 4
+
+
+def test_while_the_disk_is_full_episodes_are_kept_and_written_as_soon_as_there_is_room(ros, play, tmp_path):
+    practice = Practice(ros, play, tmp_path / "episodes")
+    diagnostics = practice.feed.diagnostics
+    pid, unlimited = practice.process.process.pid, resource.RLIM_INFINITY
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1000, unlimited))  # no file may grow beyond 1000 bytes
+
+    def told(level, words):
+        return any(status.level == level and words in status.message for array in diagnostics for status in array.status)
+
+    names = [f"lift_{number}" for number in range(UNWRITTEN)]
+    for name in names:
+        diagnostics.clear()
+        practice.episode(name, steps=2)
+        full = name == names[-1]
+        practice.probe.wait_for(lambda full=full: told(DiagnosticStatus.ERROR if full else DiagnosticStatus.WARN, "free space in"), f"the word on {name}")
+    assert not list(practice.folder.glob("*")), "nothing half-written is left"
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+    practice.probe.wait_for(lambda: practice.received(names[-1]), "the last episode")
+    assert [path.stem for path in EpisodeStore(practice.folder).paths()] == [f"{index:06d}_{name}" for index, name in enumerate(names)]
+    diagnostics.clear()
+    practice.probe.wait_for(lambda: told(DiagnosticStatus.OK, f"{UNWRITTEN} episodes written"), "the all-clear")
 
 
 def test_a_folder_that_cannot_be_written_ends_it_with_one_line(ros, tmp_path):

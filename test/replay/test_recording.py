@@ -106,8 +106,10 @@ def test_without_a_first_frame_or_a_step_there_is_no_episode():
 
 
 def test_an_episode_is_best_of_n_when_any_of_its_actions_was():
-    recording = record(4)
-    recording.execute(done(2, version=3, best_of_n=True))
+    recording = Recording("e1", "lift", 5, START, EMBODIMENT)
+    for index in range(5):
+        recording.observe(frame(index))
+        recording.execute(done(index, version=3, best_of_n=True) if index == 2 else done(index))
     episode, _ = recording.finish(START + 4 * STEP, Outcome.TIMEOUT)
     assert episode.best_of_n
     assert episode.policy_versions.tolist() == [2, 2, 3, 2]

@@ -30,7 +30,7 @@ def write_run(folder, episodes=80, evaluated=True):
                 **{"return": float(outcomes[-1])},
             )
             writer.write("sim", real_time_factor=1.97, wall=wall)
-            writer.write("policy", version=number, inference_ms=12.0, swap_p99_ms=100.0, refused=0, wall=wall)
+            writer.write("policy", version=number, inference_ms=12.0, swap_ms=100.0, refused=0, wall=wall)
             writer.write("command", **command(wall))
             writer.write("learner", **learner(number, wall))
         for name, successes in (("base", 91), ("tuned", 148)) if evaluated else ():
@@ -41,7 +41,8 @@ def write_run(folder, episodes=80, evaluated=True):
 
 def command(wall):
     timing = {"period_ms": 20.0, "period_mean_error": 0.002, "period_deviation": 0.03, "period_p99_ms": 22.1, "latency_p50_ms": 40.0, "latency_p99_ms": 80.0}
-    return {**timing, "late_actions": 0, "holding": "", "limited": {"workspace": 2}, "wall": wall}
+    counts = {"period_count": 200, "latencies_ms": [40.0, 80.0]}
+    return {**timing, **counts, "late_actions": 0, "holding": "", "limited": {"workspace": 2}, "wall": wall}
 
 
 def learner(number, wall):

@@ -30,12 +30,14 @@ def test_every_line_is_strict_json_even_when_a_figure_is_not_a_number(tmp_path):
     assert [json.loads(line, parse_constant=pytest.fail)["real_time_factor"] for line in (tmp_path / "m").read_text().splitlines()] == [None, None]
 
 
-def test_an_unknown_kind_or_a_missing_field_is_a_mistake_of_the_program(tmp_path):
+def test_an_unknown_kind_a_missing_or_an_undeclared_field_is_a_mistake_of_the_program(tmp_path):
     with MetricsWriter(tmp_path / "m") as writer:
         with pytest.raises(ValueError, match="no record of kind 'simulation'"):
             writer.write("simulation")
         with pytest.raises(ValueError, match="lacks real_time_factor"):
             writer.write("sim")
+        with pytest.raises(ValueError, match="does not declare speed"):
+            writer.write("sim", real_time_factor=1.0, speed=2.0)
     assert (tmp_path / "m").read_bytes() == b""
 
 
@@ -116,6 +118,26 @@ def test_tensorboard_reads_the_mirror(run_folder, tmp_path):
     assert {event.value for event in events.Scalars("episode/success")} == {0.0, 1.0}
     assert events.Scalars("evaluation/tuned/successes")[0].value == 148
     assert events.Scalars("sim/real_time_factor")[-1].step == 80
+
+
+def test_what_did_not_fit_the_disk_is_mirrored_when_there_is_room_again(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    mirror = TensorBoardMirror(tmp_path)
+    for number, limit in enumerate((10, 60, limits[0])):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+        try:
+            mirror.add({"kind": "sim", "real_time_factor": float(number)})
+            assert limit == limits[0]
+        except OSError:
+            assert limit != limits[0]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    mirror.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [event.value for event in events.Scalars("sim/real_time_factor")] == [1.0, 2.0]
 
 
 def test_the_mirror_needs_neither_torch_nor_tensorflow(tmp_path):

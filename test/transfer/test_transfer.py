@@ -250,6 +250,20 @@ def test_weights_that_could_not_be_used_do_not_block_lower_versions():
     assert "not finite" in inbox.last_reason
 
 
+def test_what_was_given_up_or_forgotten_is_taken_when_it_is_announced_again():
+    inbox = Inbox()
+    manifest, chunks = sent(b"0123456789abcdef", kind="episode", id="first")
+    inbox.accept(manifest)
+    inbox.add(chunks[0])
+    inbox.give_up(manifest, "nobody sends it")
+    assert (inbox.missing(), inbox.held_bytes, inbox.counters["given_up"]) == ([], 0, 1)
+    assert inbox.last_reason == "episode 'first' given up: nobody sends it"
+    assert deliver(inbox, manifest, chunks) is not None
+    assert deliver(inbox, manifest, chunks) is None
+    inbox.forget(manifest)
+    assert deliver(inbox, manifest, chunks) is not None
+
+
 def test_chunks_that_nothing_announced_are_counted_and_not_kept():
     _, chunks = sent(b"0123456789abcdef")
     inbox = Inbox()

@@ -1,0 +1,73 @@
+"""How regular and how quick control was while the learner trained: figures pooled over a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mechanic_rl_ros.report.run_data import RunData
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Figures of all the windows of the command node in which the learner made updates, as if they were one.
+
+    Attributes:
+        windows: How many there are.
+        period_ms: Nominal command period.
+        mean_error: Mean period / nominal - 1.
+        deviation: Standard deviation of the period / nominal.
+        latencies_ms: Camera stamp to command, simulated, of every chunk.
+        swaps_ms: Weights published to acting, wall time, of every version.
+    """
+
+    windows: int
+    period_ms: float
+    mean_error: float
+    deviation: float
+    latencies_ms: NDArray[np.float64]
+    swaps_ms: NDArray[np.float64]
+
+
+def control_timing(data: RunData) -> Timing | None:
+    """The figures of a run; ``None`` when nothing was learned in it."""
+    busy = _learning(data)
+    if not busy.any():
+        return None
+    count, mean, deviation = (data.column("command", f"period_{name}")[busy] for name in ("count", "mean_error", "deviation"))
+    overall = np.average(mean, weights=count)
+    spread = np.sqrt(np.average(deviation**2 + (mean - overall) ** 2, weights=count))
+    latencies = [record["latencies_ms"] for record, kept in zip(data.records["command"], busy, strict=True) if kept]
+    swaps = data.column("policy", "swap_ms")
+    nominal = data.column("command", "period_ms")[busy][0]
+    # The policy repeats its newest swap in every record.
+    return Timing(int(busy.sum()), float(nominal), float(overall), float(spread), np.concatenate(latencies), np.unique(swaps[swaps >= 0]))
+
+
+def timing_rows(data: RunData) -> dict[str, str]:
+    """The figures of a run as text, by name; none when nothing was learned in it."""
+    timing = control_timing(data)
+    if timing is None:
+        return {}
+    rows = {"timing": f"while the learner trained: {timing.windows} of {len(data.records['command'])} windows"}
+    rows["command period"] = f"mean error {timing.mean_error:+.2%}, deviation {timing.deviation:.1%} of {timing.period_ms:.0f} ms"
+    if len(timing.latencies_ms):
+        rows["camera to command"] = f"{_quantiles(timing.latencies_ms)} simulated ({len(timing.latencies_ms)} chunks)"
+    if len(timing.swaps_ms):
+        rows["weights to acting"] = f"{_quantiles(timing.swaps_ms)} ({len(timing.swaps_ms)} versions)"
+    return rows
+
+
+def _learning(data: RunData) -> NDArray[np.bool_]:
+    """For each window of the command node, which ends when its record is written: whether updates were made in it."""
+    written = data.column("command", "wall")
+    if not len(written) or not data.records.get("learner"):
+        return np.zeros(len(written), bool)
+    updates = np.interp(written, data.column("learner", "wall"), data.column("learner", "updates"))
+    return np.diff(updates, prepend=updates[0]) != 0
+
+
+def _quantiles(values: NDArray[np.float64]) -> str:
+    return f"median {np.quantile(values, 0.5):.0f} ms, 99th percentile {np.quantile(values, 0.99):.0f} ms"
