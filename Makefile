@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 # Modules are installed as links: an edited one needs no build, a new or removed one changes its folder.
 FOLDERS := $(shell find mechanic_rl_ros config launch description checkpoints -name __pycache__ -prune -o -type d -print)
-BUILD_INPUTS := $(wildcard msg/*.msg srv/*.srv cmake/*) CMakeLists.txt package.xml setup.py $(FOLDERS)
+BUILD_INPUTS := $(wildcard msg/*.msg srv/*.srv cmake/* src/*) CMakeLists.txt package.xml setup.py $(FOLDERS)
 RUN := . ./environment.sh &&
 
 SEED ?= 0
@@ -27,7 +27,7 @@ test: setup
 check: setup
 	@$(RUN) mechanic-rl doctor
 
-# Reproduces checkpoints/lift from nothing: scripted demonstrations, then behaviour cloning.
+# Reproduces checkpoints/lift: scripted demonstrations, then behaviour cloning. Starts from nothing where data/lift is empty.
 base-checkpoint: setup
 	@$(RUN) mechanic-rl collect --task lift --output data/lift $(ARGS) && mechanic-rl pretrain --task lift --demonstrations data/lift --output checkpoints/lift
 

@@ -19,7 +19,7 @@ from mechanic_rl_ros.cli.run_folder import open_run
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.graph import GraphSettings, describe
 from mechanic_rl_ros.metrics import FILE, MetricsTail, Record
-from mechanic_rl_ros.ros_domain import free_domain, local_discovery
+from mechanic_rl_ros.ros_domain import claimed_domain, local_discovery
 from mechanic_rl_ros.supervise import Supervisor
 
 LEARNER = "learner_node"
@@ -50,14 +50,15 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=10, help="episodes before the learner begins")
     arguments = parser.parse_args()
     try:
-        measure(prepare(arguments.run, arguments.checkpoint, arguments.warmup))
+        with claimed_domain() as domain:
+            os.environ.update({"ROS_DOMAIN_ID": str(domain), **local_discovery(os.environ)})
+            measure(prepare(arguments.run, arguments.checkpoint, arguments.warmup))
     except UserError as error:
         sys.exit(f"kill_learner.py: {error}")
 
 
 def prepare(run: Path, checkpoint: str, warmup: int) -> GraphSettings:
     """A run folder, and the settings of a run in it that goes on until it is stopped."""
-    os.environ.update({"ROS_DOMAIN_ID": str(free_domain()), **local_discovery(os.environ)})
     folder = open_run(run, {"warmup": warmup, "checkpoint": checkpoint})
     (folder / "learner.yaml").write_text(json.dumps({"filtered_iql": {"warmup_episodes": warmup, "critic_updates": 100}}))  # JSON is YAML
     parameters = {"/**/learner_node": {"ros__parameters": {"learner_file": str(folder / "learner.yaml")}}}

@@ -8,19 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner
-from mechanic_rl_ros.algorithms.gate import alternates
+from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig
 from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.evaluation import Evaluation, evaluate
-from mechanic_rl_ros.policy.acting import Actor
-from mechanic_rl_ros.policy.checkpoint import Checkpoint, unpack_weights
-from mechanic_rl_ros.rollout import run_episode
-from mechanic_rl_ros.sim.environment import Environment
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.practice import Practised, practise
 
 DEVELOPMENT_SEED = 500_000
 
@@ -38,27 +37,16 @@ class Log:
         self.file.flush()
 
 
-def practise(checkpoint: Checkpoint, config: FilteredIqlConfig, seed: int, episodes: int, latency: float, log: Log) -> tuple[Learner, float]:
-    """Practises ``episodes`` episodes with a learner; returns it, and the seconds of computing time that it took to learn."""
-    env, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint)
-    learner, recent, learning = Learner.create(config, checkpoint, seed), [], 0.0
-    for number in range(episodes):
-        scene = 1000 * seed + number
-        episode = run_episode(env, actor, scene, alternates(number), latency=latency)
-        recent = [*recent, episode.success][-20:]
-        _log_episode(log, number, episode, sum(recent) / len(recent))
-        started = time.process_time()
-        learner.add_episode(episode)
-        due = learner.updates_due()
-        for _ in range(due):
-            learner.update()
-        if due:
-            version, tensors, metadata = unpack_weights(learner.weights(), actor.signature)
-            actor.load(tensors, version, metadata)
-        learning += time.process_time() - started
-        log.write("learner", **learner.status())
-    env.close()
-    return learner, learning
+def watcher(log: Log) -> Callable[[Practised], None]:
+    """Logs every episode of a practice."""
+    recent: deque[bool] = deque(maxlen=20)
+
+    def watch(practised: Practised) -> None:
+        recent.append(practised.episode.success)
+        _log_episode(log, practised.number, practised.episode, sum(recent) / len(recent))
+        log.write("learner", **practised.learner.status(), seconds=practised.seconds)
+
+    return watch
 
 
 def main() -> None:
@@ -90,9 +78,9 @@ def main() -> None:
         folder = arguments.output / f"seed{seed}"
         log = Log(folder / "metrics.jsonl")
         log.write("run", task=base.task, seed=seed, checkpoint=str(arguments.checkpoint), started=time.time())
-        learner, seconds = practise(base, config, seed, arguments.episodes, arguments.latency, log)
+        learner = practise(base, config, seed, arguments.episodes, arguments.latency, watcher(log))
         status = {key: round(value, 3) if isinstance(value, float) else value for key, value in learner.status().items()}
-        print(f"seed {seed}: learning took {seconds:.0f} CPU seconds; {status}", flush=True)
+        print(f"seed {seed}: {status}", flush=True)
         tuned = learner.to_checkpoint()
         tuned.save(folder / "checkpoint")
         for name, best_of_n in (("tuned, plain", False), ("tuned, best-of-N", True)):

@@ -4,14 +4,15 @@ from launch.actions import OpaqueFunction
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from mechanic_rl_ros.graph import describe
-from mechanic_rl_ros.nodes.launching import DESCRIPTIONS, declare, environment, node, settings_from, with_run_folder
+from mechanic_rl_ros.nodes.launching import DESCRIPTIONS, claim_domain, declare, environment, node, settings_from, with_run_folder
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """All processes of the graph."""
     settings = settings_from(context, DESCRIPTIONS)
     describe(settings)  # finds mistakes before anything is written
-    settings = with_run_folder(settings)
+    claim_domain(context, settings)
+    settings = with_run_folder(context, settings)
     nodes = [node(spec, settings, finishes=spec.executable == "episode_node") for spec in describe(settings)]
     return [*environment(context, settings), *nodes]
 

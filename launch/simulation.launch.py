@@ -4,7 +4,7 @@ from launch.actions import OpaqueFunction
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from mechanic_rl_ros.graph import describe
-from mechanic_rl_ros.nodes.launching import declare, environment, node, settings_from
+from mechanic_rl_ros.nodes.launching import claim_domain, declare, environment, node, settings_from
 
 ARGUMENTS = ("task", "real_time_factor", "embodiment", "namespace", "parameter_file", "log_level")
 
@@ -12,7 +12,9 @@ ARGUMENTS = ("task", "real_time_factor", "embodiment", "namespace", "parameter_f
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The simulation's process."""
     settings = settings_from(context, ARGUMENTS)
-    return [*environment(context, settings), *(node(spec, settings) for spec in describe(settings) if spec.executable == "sim_node")]
+    specs = describe(settings)
+    claim_domain(context, settings)
+    return [*environment(context, settings), *(node(spec, settings) for spec in specs if spec.executable == "sim_node")]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -12,13 +12,15 @@ import yaml
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.paths import config_directory
 
+_AGES = (0.001, 10.0)  # s: an older image or joint state says nothing about now
+
 
 @dataclass(frozen=True)
 class CameraSpec:
     """One camera as the policy gets it: RGB uint8 images of shape (height, width, 3).
 
     Attributes:
-        raw_topic: Where the driver publishes ``sensor_msgs/Image``.
+        raw_topic: Where the driver publishes ``sensor_msgs/Image``, or ``CompressedImage`` if it ends in ``/compressed``.
         topic: Where ``camera_node`` publishes the image that policy and recorder read.
         frame: Optical frame that the images must carry.
         height: Rows, pixels.
@@ -92,10 +94,10 @@ class Embodiment:
         """Builds an embodiment from plain data, as read from YAML or JSON.
 
         Raises:
-            UserError: A field is missing, unknown or of the wrong kind.
+            UserError: A field is missing, unknown, of the wrong kind or out of range.
         """
         try:
-            return cls(
+            embodiment = cls(
                 name=str(data["name"]),
                 base_frame=str(data["base_frame"]),
                 tcp_frame=str(data["tcp_frame"]),
@@ -106,8 +108,10 @@ class Embodiment:
                 action=tuple(Channel(**channel) for channel in data["action"]),
                 workspace=Workspace(low=tuple(data["workspace"]["low"]), high=tuple(data["workspace"]["high"])),
             )
+            _check(embodiment)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"embodiment description is incomplete or malformed ({error}): compare it with config/embodiment/fr3.yaml") from error
+        return embodiment
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that ``from_dict`` reads back, tuples as lists (so that JSON gives it back unchanged)."""
@@ -146,6 +150,35 @@ def load_embodiment(name: str | os.PathLike[str] = "fr3") -> Embodiment:
     if not isinstance(data, dict):
         raise UserError(f"embodiment {path} is not a mapping: compare it with config/embodiment/fr3.yaml")
     return Embodiment.from_dict(data)
+
+
+def _check(embodiment: Embodiment) -> None:
+    """Refuses what no robot can mean: better now than as a division by zero, or as an arm that nothing stops."""
+    joints, workspace = embodiment.joints, embodiment.workspace
+    _require("policy_rate", embodiment.policy_rate, 0.1, 1000.0)
+    for key, camera in embodiment.cameras.items():
+        _require(f"cameras.{key}.height", camera.height, 1, 4096)
+        _require(f"cameras.{key}.width", camera.width, 1, 4096)
+        _require(f"cameras.{key}.max_age", camera.max_age, *_AGES)
+    _require("joints.max_age", joints.max_age, *_AGES)
+    for index, angle in enumerate(joints.home):
+        _require(f"joints.home.{index}", angle, -100.0, 100.0)
+    for name, channels in (("state", embodiment.state), ("action", embodiment.action)):
+        for channel in channels:
+            _require(f"scale of {name} {channel.name}", channel.scale, 1e-6, 1e6)
+    for axis, low, high in zip("xyz", workspace.low, workspace.high, strict=True):
+        _require(f"workspace.low {axis}", low, -100.0, high)
+        _require(f"workspace.high {axis}", high, low, 100.0)
+    _require("number of cameras", len(embodiment.cameras), 1, 16)
+    _require("number of joints.names", len(joints.names), 1, 64)
+    _require("number of joints.home", len(joints.home), len(joints.names), len(joints.names))
+    _require("number of state channels", len(embodiment.state), 1, 1024)
+    _require("number of action channels", len(embodiment.action), 1, 1024)
+
+
+def _require(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # also what is not a number
+        raise UserError(f"embodiment: {name} is {value}: choose {f'a value between {low} and {high}' if low < high else high}")
 
 
 def _plain(value: Any) -> Any:

@@ -24,7 +24,7 @@ class EpisodeConfig:
     """What an episode is.
 
     Attributes:
-        episodes: How many to complete, aborted ones left out; 0: until stopped.
+        episodes: How many to complete, aborted and discarded ones left out; 0: until stopped.
         seed_first: Scene seed of episode 1; later ones count up.
         step_limit: Steps until a timeout.
         period_ns: Length of a step.
@@ -61,8 +61,7 @@ class EpisodeMachine:
     Attributes:
         phase: Where it stands.
         since_ns: When it entered that phase; of ENDED the stamp of the last observation.
-        number: Episode, from 1; aborted ones count, so that no number and no scene comes twice.
-        completed: Episodes that were not aborted.
+        number: Episode, from 1; aborted and discarded ones count, so that no number and no scene comes twice.
         outcome: How the last one ended.
         return_value: Sum of rewards so far.
         reason: For people.
@@ -71,7 +70,8 @@ class EpisodeMachine:
     def __init__(self, config: EpisodeConfig, number: int = 0, completed: int = 0) -> None:
         """``number``, ``completed``: where an earlier life of the run stopped."""
         self.config = config
-        self.phase, self.since_ns, self.number, self.completed = Phase.WAITING, 0, number, completed
+        self.phase, self.since_ns, self.number = Phase.WAITING, 0, number
+        self._completed_before, self._completed = completed, set[int]()  # of an earlier life; numbers of this one
         self.outcome: Outcome | None = None
         self.return_value, self.reason = 0.0, "starting"
         self._reset_count = -1
@@ -83,6 +83,11 @@ class EpisodeMachine:
     def seed(self) -> int:
         """Scene seed of this episode."""
         return self.config.seed_first + max(0, self.number - 1)
+
+    @property
+    def completed(self) -> int:
+        """Episodes that were neither aborted nor discarded."""
+        return self._completed_before + len(self._completed)
 
     def tick(self, now_ns: int, missing: str) -> bool:
         """Lets time pass; ``missing`` names what is not ready. True when the phase changed."""
@@ -140,6 +145,11 @@ class EpisodeMachine:
         """Ends the running episode without a judgement: it is no failure of the policy."""
         return self.phase == Phase.RUNNING and self._end(Outcome.ABORTED, now_ns, reason)
 
+    def discarded(self, number: int, now_ns: int) -> bool:
+        """Nothing was kept of episode ``number``: another one makes up for it. True when the phase changed."""
+        self._completed.discard(number)
+        return self.phase == Phase.FINISHED and not self._all_done() and self._enter(Phase.WAITING, now_ns)
+
     def say(self, reason: str) -> bool:
         """Tells people why it waits; True when that is news."""
         changed, self.reason = self.reason != reason, reason
@@ -180,7 +190,8 @@ class EpisodeMachine:
 
     def _end(self, outcome: Outcome, now_ns: int, reason: str = "") -> bool:
         self.outcome = outcome
-        self.completed += outcome is not Outcome.ABORTED
+        if outcome is not Outcome.ABORTED:
+            self._completed.add(self.number)
         return self._enter(Phase.ENDED, now_ns, reason)
 
     def _enter(self, phase: Phase, now_ns: int, reason: str = "") -> bool:

@@ -16,6 +16,7 @@ PACKAGE = "mechanic_rl_ros"
 SIMULATIONS = ("mujoco", "gazebo", "none")
 SEEDS_PER_RUN = 10_000
 LARGEST_SEED = 39  # scene seeds 0 ... 399 999 are for practice; those above belong to demonstrations and evaluation
+SPEEDS = (0.05, 20.0)  # real-time factors that the embedded simulation offers
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ def _check(settings: GraphSettings) -> None:
         raise UserError(f"seed {settings.seed} is out of range: choose one from 0 to {LARGEST_SEED}")
     if not 0 <= settings.episodes <= SEEDS_PER_RUN:
         raise UserError(f"episodes {settings.episodes} is out of range: choose a number from 0 to {SEEDS_PER_RUN}")
-    if not 0.05 <= settings.real_time_factor <= 20.0:
-        raise UserError(f"real-time factor {settings.real_time_factor} is out of range: choose one from 0.05 to 20")
+    if not SPEEDS[0] <= settings.real_time_factor <= SPEEDS[1]:
+        raise UserError(f"real-time factor {settings.real_time_factor} is out of range: choose one from {SPEEDS[0]:g} to {SPEEDS[1]:g}")
     path = settings.resolved_parameter_file()
     try:
         with open(path) as file:

@@ -105,6 +105,14 @@ class SimRecord(TypedDict):
     wall: float
 
 
+class WaitingRecord(TypedDict):
+    """Why no episode runs, in one line; empty when nothing is in the way any more."""
+
+    kind: str
+    reason: str
+    wall: float
+
+
 class EvaluationRecord(TypedDict):
     """Success of a checkpoint (``name`` base or tuned) on seeds that training never used, with the bounds of a 95 % Wilson interval."""
 
@@ -125,6 +133,7 @@ KINDS: dict[str, Any] = {
     "command": CommandRecord,
     "policy": PolicyRecord,
     "sim": SimRecord,
+    "waiting": WaitingRecord,
     "evaluation": EvaluationRecord,
 }
 

@@ -24,7 +24,7 @@ import xmlrpc.client
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.graph import GraphSettings, NodeSpec, describe
@@ -174,26 +174,23 @@ class Supervisor:
 
     def _launch(self) -> None:
         environment = {**os.environ, **_NODE_ENVIRONMENT, **self._environment, **command_variables(self._specs, self._commands)}
-        try:
-            self.logs.mkdir(parents=True, exist_ok=True)
-            self._records = {name: ProcessRecord(self.logs / f"{name}.log") for name in self._commands}
-            with open(self.logs / "lock", "a") as lock, open(self.logs / LOG, "ab") as log:
-                # supervisord keeps the lock as its standard input, so that it is held exactly as long as something may run.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with lock_run(self.logs.parent) as lock:
+            try:
+                self._records = {name: ProcessRecord(self.logs / f"{name}.log") for name in self._commands}
                 (self.logs / CONFIGURATION).write_text(configuration(self._specs, self._socket, self._stop_seconds))
-                self._process = subprocess.Popen(
-                    [sys.executable, "-c", SUPERVISORD, str(os.getpid()), str(self._socket.parent)],
-                    stdin=lock,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=environment | {"MECHANIC_WORKING_DIRECTORY": os.getcwd()},
-                    cwd=self.logs,
-                    start_new_session=True,  # Ctrl-C in the terminal is for this process, which then stops the others in order
-                )
-        except BlockingIOError as error:
-            raise UserError(f"{self.logs.parent} is in use by another run: stop that one, or choose another folder") from error
-        except OSError as error:
-            raise UserError(f"cannot write to {self.logs} ({error.strerror}): choose another folder for the run") from error
+                with open(self.logs / LOG, "ab") as log:
+                    # supervisord keeps the lock as its standard input, so that it is held exactly as long as something may run.
+                    self._process = subprocess.Popen(
+                        [sys.executable, "-c", SUPERVISORD, str(os.getpid()), str(self._socket.parent)],
+                        stdin=lock,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        env=environment | {"MECHANIC_WORKING_DIRECTORY": os.getcwd()},
+                        cwd=self.logs,
+                        start_new_session=True,  # Ctrl-C in the terminal is for this process, which then stops the others in order
+                    )
+            except OSError as error:
+                raise _cannot_write(self.logs, error) from error
 
     def _await_answer(self) -> None:
         assert self._process is not None
@@ -231,6 +228,24 @@ class Supervisor:
             connection.connect(str(self._socket))
 
 
+def lock_run(run_directory: str | os.PathLike[str]) -> IO[str]:
+    """Keeps the folder of a run from other runs, until the file is closed here and in every process that inherited it.
+
+    Raises:
+        UserError: It is in use, or cannot be written.
+    """
+    logs = Path(run_directory).absolute() / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        lock = open(logs / "lock", "a")  # noqa: SIM115 - closed by the caller
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"{logs.parent} is in use by another run: stop that one, or choose another folder") from error
+    except OSError as error:
+        raise _cannot_write(logs, error) from error
+    return lock
+
+
 def run(settings: GraphSettings, on_tick: Callable[[], object]) -> None:
     """Runs the graph until all episodes are done; every way out stops it.
 
@@ -255,6 +270,10 @@ def is_over(states: dict[str, NodeState]) -> bool:
     if ended and FINISHER not in ended:
         raise UserError(f"{ended[0]} was stopped by somebody before all episodes were done: start the run again to go on with it")
     return FINISHER in ended
+
+
+def _cannot_write(logs: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write to {logs} ({error.strerror}): choose another folder for the run")
 
 
 def _short_folder() -> str:

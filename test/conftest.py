@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,30 +13,13 @@ from typing import Any
 
 import pytest
 
-from mechanic_rl_ros.ros_domain import is_busy
+from mechanic_rl_ros.ros_domain import claimed_domain
 
 BOUND_S = float(
     os.environ.get("MECHANIC_TEST_BOUND_S", "60")
 )  # until something that was awaited counts as never coming; nothing is asserted about how long it took
 END_S = 15.0  # between SIGINT and SIGKILL
 DOMAINS = range(100, 0, -1)  # from above: `mechanic-rl finetune` takes the lowest free one
-
-
-@contextlib.contextmanager
-def claimed_domain() -> Iterator[int]:
-    """A ROS domain that nobody uses and that no other test process takes while this one has it."""
-    folder = Path(tempfile.gettempdir()) / f"mechanic_test_domains_{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    for number in DOMAINS:
-        with open(folder / str(number), "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            if not is_busy(number):
-                yield number
-                return
-    pytest.fail("no ROS domain is free on this machine")
 
 
 class Process:
@@ -193,7 +174,7 @@ class Probe:
 @contextlib.contextmanager
 def stage(folder: Path) -> Iterator[tuple[Nodes, Probe]]:
     """A domain with a starter of nodes and a probe; nothing is left running."""
-    with claimed_domain() as domain:
+    with claimed_domain(DOMAINS) as domain:
         nodes = Nodes(domain, folder)
         probe = Probe(nodes)
         try:

@@ -186,6 +186,28 @@ def test_an_episode_that_was_aborted_is_made_up_for_with_a_new_scene():
     assert (course.machine.number, course.machine.completed) == (3, 2)
 
 
+def test_an_episode_that_was_discarded_is_made_up_for_with_a_new_scene_even_if_it_was_the_last():
+    course = Course(episodes=2, step_limit=1)
+    course.until(Phase.ENDED)
+    assert not course.machine.discarded(1, course.now_ns), "the next one comes anyway"
+    course.until(Phase.WAITING).until(Phase.ENDED).until(Phase.WAITING).until(Phase.FINISHED)
+    assert (course.machine.number, course.machine.completed) == (3, 2)
+    assert not course.machine.discarded(1, course.now_ns), "it did not count any more"
+    assert course.machine.discarded(3, course.now_ns)
+    course.until(Phase.RUNNING)
+    assert course.machine.seed == 43
+    course.until(Phase.FINISHED)
+    assert (course.machine.number, course.machine.completed) == (4, 2)
+
+
+def test_discarding_an_aborted_episode_changes_nothing():
+    course = Course(episodes=1, step_limit=1)
+    course.until(Phase.RUNNING).machine.abort("somebody came near", course.now_ns)
+    course.until(Phase.WAITING).until(Phase.FINISHED)
+    assert not course.machine.discarded(1, course.now_ns)
+    assert (course.machine.phase, course.machine.completed) == (Phase.FINISHED, 1)
+
+
 def test_an_abort_is_only_of_a_running_episode(course):
     assert not course.machine.abort("stop", course.now_ns)
     course.until(Phase.RUNNING)

@@ -1,6 +1,7 @@
 """The one description of the graph: complete, checked, and the same by the time it reaches a node."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.graph import LARGEST_SEED, GraphSettings, NodeSpec, describe, ros_arguments
-from mechanic_rl_ros.ros_domain import free_domain
+from mechanic_rl_ros.ros_domain import claimed_domain
 
 ROOT = Path(__file__).parents[1]
 AWKWARD = ["", "123", "1e3", "true", "null", "a b", "/my runs/№ 1", "it's", 'a "b"', "x: y", "# no", "[1]", "back\\slash"]
@@ -118,14 +119,22 @@ def test_a_string_parameter_reaches_yaml_as_the_same_string(value: str) -> None:
     assert (name, yaml.safe_load(text)) == ("text", value)
 
 
+@pytest.fixture
+def domain() -> Iterator[int]:
+    with claimed_domain() as number:
+        yield number
+
+
 @pytest.mark.parametrize("value", [*AWKWARD, True, False, 0, 7, 2.0, 0.05, 1e-7])
-def test_a_parameter_reaches_ros_with_value_and_type_and_beats_the_parameter_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object) -> None:
+def test_a_parameter_reaches_ros_with_value_and_type_and_beats_the_parameter_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, domain: int, value: object
+) -> None:
     rclpy = pytest.importorskip("rclpy")
     from rclpy.context import Context
     from rclpy.node import Node
 
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain()))
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     (tmp_path / "p.yaml").write_text("/**/n: {ros__parameters: {given: from the file, other: 3}}")
     settings = GraphSettings(namespace="robot1", parameter_file=str(tmp_path / "p.yaml"))
     context = Context()

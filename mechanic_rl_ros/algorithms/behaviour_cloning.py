@@ -22,7 +22,7 @@ from mechanic_rl_ros.policy.denoiser import Denoiser
 from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
 from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
-from mechanic_rl_ros.tuner.mechanic import Mechanic
+from mechanic_rl_ros.tuner import RelativeMechanic
 from mechanic_rl_ros.workers import one_thread
 
 Progress = Callable[[int, int, float], None]
@@ -109,7 +109,7 @@ def _train_encoder(
     policy.frame_deviation[policy.config.feature_dim :] = states.std(0).clamp_min(1e-3)
     policy.frame_deviation[: policy.config.feature_dim] = 0.3
     now, before, chunks = (tensor.to(device) for tensor in _pairs(episodes, policy.config))
-    tuner = Mechanic([*policy.encoders.parameters(), *policy.denoiser.parameters()])
+    tuner = RelativeMechanic([*policy.encoders.parameters(), *policy.denoiser.parameters()])
     for update in range(config.encoder_updates):
         rows = torch.randint(len(now), (config.encoder_batch,), generator=generator, device=device)
         seen = torch.cat([before[rows], now[rows]])
@@ -136,7 +136,7 @@ def _train_denoiser(
     for episode, encoded in zip(episodes, frames, strict=True):
         buffer.add(encoded, torch.from_numpy(episode.actions).to(device), torch.from_numpy(episode.rewards).to(device), solved=True, terminal=True)
     policy.denoiser = Denoiser(policy.config).to(device)
-    tuner, smooth = Mechanic(policy.denoiser.parameters()), 1.0
+    tuner, smooth = RelativeMechanic(policy.denoiser.parameters()), 1.0
     for update in range(config.denoiser_updates):
         rows = buffer.sample(config.denoiser_batch, generator)
         loss = policy.denoising_loss(policy.observe(rows.frames), rows.chunks, generator).mean()
@@ -172,7 +172,7 @@ def _shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     return padded[torch.arange(2 * half, device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _descend(loss: Tensor, tuner: Mechanic) -> float:
+def _descend(loss: Tensor, tuner: RelativeMechanic) -> float:
     tuner.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_([tensor for group in tuner.param_groups for tensor in group["params"]], 1.0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import os
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,11 @@ from mechanic_rl_ros.policy.critic import TwinQ, Value
 from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
 from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
-from mechanic_rl_ros.tuner.mechanic import Mechanic
+from mechanic_rl_ros.tuner import RelativeMechanic
+
+TunerFactory = Callable[[Iterable[nn.Parameter], str], Any]
+"""Makes the optimizer of one network from its parameters and its role: ``actor``, ``critic`` or ``value``. It has ``step``, ``zero_grad``, ``scale`` and
+``averages``, as ``RelativeMechanic`` has."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Learner:
         episode_ids: Ids of all episodes ever added.
     """
 
-    def __init__(self, config: FilteredIqlConfig, checkpoint: Checkpoint, seed: int, device: torch.device | str) -> None:
+    def __init__(self, config: FilteredIqlConfig, checkpoint: Checkpoint, seed: int, device: torch.device | str, tuner: TunerFactory | None = None) -> None:
         self.config, self.checkpoint, self.device = config, checkpoint, torch.device(device)
         torch.manual_seed(seed)  # initial critics
         self.generator = torch.Generator(device=self.device).manual_seed(seed)
@@ -89,7 +94,9 @@ class Learner:
         if checkpoint.critics is not None:
             _critics(self.q, self.value).load_state_dict(checkpoint.critics)
         self.target_q = copy.deepcopy(self.q).requires_grad_(False)
-        self.actor_tuner, self.critic_tuner, self.value_tuner = (Mechanic(network.parameters()) for network in (self.policy.denoiser, self.q, self.value))
+        make = tuner or (lambda parameters, role: RelativeMechanic(parameters))
+        self.actor_tuner, self.critic_tuner = make(self.policy.denoiser.parameters(), "actor"), make(self.q.parameters(), "critic")
+        self.value_tuner = make(self.value.parameters(), "value")
         self.gate = Gate()
         self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device)
         self.demonstrations = _demonstrations(checkpoint, config, self.device)
@@ -99,7 +106,9 @@ class Learner:
         self._updates, self._losses, self._update_ms = 0, {"actor_loss": 0.0, "critic_loss": 0.0}, 0.0
 
     @classmethod
-    def create(cls, config: FilteredIqlConfig, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Learner:
+    def create(
+        cls, config: FilteredIqlConfig, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu", tuner: TunerFactory | None = None
+    ) -> Learner:
         """A learner that has learned nothing yet.
 
         Args:
@@ -107,6 +116,7 @@ class Learner:
             checkpoint: The policy to improve. Its critics, if any, are where the critics start.
             seed: Seed of initial critics, batches and noise.
             device: ``cpu`` or ``cuda``.
+            tuner: Makes the optimizers, for comparisons; such a learner cannot be saved.
 
         Raises:
             UserError: The checkpoint has no demonstrations, or there is no such device.
@@ -115,7 +125,7 @@ class Learner:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device} is not available ({str(error).splitlines()[0]}): use device cpu") from error
-        return cls(config, checkpoint, seed, device)
+        return cls(config, checkpoint, seed, device, tuner)
 
     def add_episode(self, episode: Episode) -> bool:
         """Encodes and keeps an episode. Returns False, and does nothing, if it is already known or too short to learn from.
@@ -177,7 +187,7 @@ class Learner:
         )
 
     def status(self) -> dict[str, Any]:
-        """Figures to show: the ``learner`` line of metrics.jsonl without its ``kind`` and ``wall``."""
+        """Figures to show."""
         return {
             "version": self.version,
             "updates": self._updates,
@@ -189,6 +199,7 @@ class Learner:
             "actor_loss": self._losses["actor_loss"],
             "critic_loss": self._losses["critic_loss"],
             "update_ms": self._update_ms,
+            "skipped_gradients": sum(getattr(tuner, "skipped", 0) for tuner in (self.actor_tuner, self.critic_tuner, self.value_tuner)),
             "plain_success": self.gate.success(False),
             "best_success": self.gate.success(True),
             "prefers_best_of_n": self.gate.prefers_best_of_n,
@@ -250,14 +261,14 @@ class Learner:
 
     def _acting_networks(self) -> tuple[DiffusionPolicy, TwinQ, Value]:
         policy, q, value = copy.deepcopy(self.policy), copy.deepcopy(self.q), copy.deepcopy(self.value)
-        pairs: list[tuple[nn.Module, Mechanic]] = [(policy.denoiser, self.actor_tuner), (q, self.critic_tuner), (value, self.value_tuner)]
+        pairs: list[tuple[nn.Module, Any]] = [(policy.denoiser, self.actor_tuner), (q, self.critic_tuner), (value, self.value_tuner)]
         for network, tuner in pairs:
             with torch.no_grad():
                 torch._foreach_copy_(list(network.parameters()), tuner.averages())
         return policy, q, value
 
 
-def _descend(loss: Tensor, network: nn.Module, tuner: Mechanic) -> None:
+def _descend(loss: Tensor, network: nn.Module, tuner: Any) -> None:
     tuner.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 1.0)

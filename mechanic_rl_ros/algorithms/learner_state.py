@@ -13,7 +13,7 @@ from torch import Tensor
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.folder import existing_folder, replacing_folder
 from mechanic_rl_ros.policy.tensors import read_tensors
-from mechanic_rl_ros.tuner.mechanic import Mechanic
+from mechanic_rl_ros.tuner import RelativeMechanic
 
 if TYPE_CHECKING:
     from mechanic_rl_ros.algorithms.filtered_iql import Learner
@@ -46,6 +46,7 @@ def write_learner(directory: Path, learner: Learner) -> None:
     manifest = {
         "signature": learner.checkpoint.signature,
         "encoder": learner.fingerprint,
+        "generator_device": learner.generator.device.type,
         "sha256": hashlib.sha256(data).hexdigest(),
         "tuners": groups,
         "gate": learner.gate.state(),
@@ -89,7 +90,7 @@ def _take(learner: Learner, manifest: dict[str, Any], tensors: dict[str, Tensor]
         getattr(learner, name).load_state_dict(_below(tensors, name))
     for name in TUNERS:
         _restore_tuner(getattr(learner, name), _below(tensors, name), manifest["tuners"][name])
-    learner.generator.set_state(tensors["generator"])
+    _restore_generator(learner, manifest, tensors["generator"])
     learner.advantage_variance.copy_(tensors["advantage_variance"][0])
     learner.practice.restore(_below(tensors, "practice"))
     learner.gate.restore(manifest["gate"])
@@ -97,7 +98,16 @@ def _take(learner: Learner, manifest: dict[str, Any], tensors: dict[str, Tensor]
     learner.set_counters(manifest)
 
 
-def _restore_tuner(tuner: Mechanic, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
+def _restore_generator(learner: Learner, manifest: dict[str, Any], state: Tensor) -> None:
+    """On another kind of device random numbers begin anew: its generator has another state, and other ones after each version."""
+    generator = learner.generator
+    if manifest["generator_device"] == generator.device.type:
+        generator.set_state(state)
+    else:
+        generator.manual_seed(generator.initial_seed() + manifest["version"])
+
+
+def _restore_tuner(tuner: RelativeMechanic, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split("/")

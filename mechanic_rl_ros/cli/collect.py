@@ -11,6 +11,7 @@ import typer
 from mechanic_rl_ros.cli.console import loading, out, progress_bar
 from mechanic_rl_ros.cli.options import Embodiment, Task, Workers
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.output import require_writable
 
 
 def collect(
@@ -35,7 +36,7 @@ def collect(
     from mechanic_rl_ros.sim.tasks import load_task
 
     load_task(task)
-    output.mkdir(parents=True, exist_ok=True)
+    require_writable(output)
 
     with loading():
         from mechanic_rl_ros.collection import DEMONSTRATION_SEED, CollectionConfig  # slow to import: cheap mistakes are found before

@@ -38,12 +38,15 @@ def evaluate(
         from mechanic_rl_ros.policy.checkpoint import Checkpoint
         from mechanic_rl_ros.sim.tasks import load_task
 
+        if task is not None:
+            load_task(task)
         loaded = Checkpoint.load(checkpoint, load_embodiment(embodiment))
-        load_task(task or loaded.task)
+        task = task or loaded.task
+        load_task(task)
 
-    result = run_evaluation(loaded, task or loaded.task, episodes, seed_first, workers, f"evaluating {checkpoint}")
+    result = run_evaluation(loaded, task, episodes, seed_first, workers, f"evaluating {checkpoint}")
     if as_json:
-        print(json.dumps({"checkpoint": os.fspath(checkpoint), "task": task or loaded.task, "seed_first": seed_first, **summary(result)}))
+        print(json.dumps({"checkpoint": os.fspath(checkpoint), "task": task, "seed_first": seed_first, **summary(result)}))
     else:
         out.print(describe(result))
 

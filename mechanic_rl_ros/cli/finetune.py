@@ -7,25 +7,23 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from mechanic_rl_ros.cli.console import err, loading, out
+from mechanic_rl_ros.cli.console import err, explain, loading, out
 from mechanic_rl_ros.cli.options import Embodiment, Task
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.ros_domain import LARGEST_DOMAIN, LAST_DOMAIN, free_domain, local_discovery, require_free
-
-if TYPE_CHECKING:
-    from mechanic_rl_ros.graph import GraphSettings
+from mechanic_rl_ros.graph import LARGEST_SEED, SEEDS_PER_RUN, SPEEDS, GraphSettings, describe
+from mechanic_rl_ros.ros_domain import LARGEST_DOMAIN, LAST_DOMAIN, claimed_domain, local_discovery
 
 
 def finetune(
     task: Task = "lift",
     checkpoint: Annotated[Path | None, typer.Option(help="Policy to start from; the base checkpoint of the task when left out.", show_default=False)] = None,
-    episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Episodes to practise.")] = 260,
-    seed: Annotated[int, typer.Option(min=0, max=39, help="Seed of scenes, sampling and learner.")] = 0,
-    real_time_factor: Annotated[float, typer.Option(min=0.05, max=20.0, help="Simulated seconds per second.")] = 1.5,
+    episodes: Annotated[int, typer.Option(min=1, max=SEEDS_PER_RUN, help="Episodes to practise.")] = 260,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of scenes, sampling and learner.")] = 0,
+    real_time_factor: Annotated[float, typer.Option(min=SPEEDS[0], max=SPEEDS[1], help="Simulated seconds per second.")] = 1.5,
     run_directory: Annotated[
         Path | None, typer.Option(help="Folder of the run; runs/TIME when left out. A run that was stopped goes on.", show_default=False)
     ] = None,
@@ -43,6 +41,10 @@ def finetune(
             show_default=False,
         ),
     ] = None,
+    patience: Annotated[
+        float,
+        typer.Option(min=1.0, max=1e6, help="Seconds that practice may wait for the same thing until it is given up; five times as many for the learner."),
+    ] = 120.0,
     no_evaluate: Annotated[bool, typer.Option("--no-evaluate", help="Do not compare base and tuned policy at the end.")] = False,
     evaluate_episodes: Annotated[int, typer.Option(min=1, max=100_000, help="Episodes of each evaluation, in scenes that training never used.")] = 200,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes of the evaluation.")] = 2,
@@ -54,13 +56,12 @@ def finetune(
     \b
     Examples:
         mechanic-rl finetune
-        mechanic-rl finetune --task push --episodes 100 --seed 1
+        mechanic-rl finetune --episodes 100 --seed 1
+        mechanic-rl finetune --task push --checkpoint data/push-base
         mechanic-rl finetune --run-directory runs/mine --no-evaluate
     """
     from mechanic_rl_ros.cli.run_folder import default_folder, open_run
-    from mechanic_rl_ros.graph import GraphSettings, describe
 
-    _enter_domain(domain)
     with loading():
         base = _base_checkpoint(task, checkpoint, embodiment)
     options: dict[str, Any] = {
@@ -73,14 +74,16 @@ def finetune(
     }
     settings = GraphSettings(**options, parameter_file=str(parameter_file.absolute()) if parameter_file else "")
     describe(settings)  # finds mistakes before anything is written
-    folder = open_run(run_directory or default_folder(time.strftime("%Y-%m-%d_%H-%M-%S")), options, settings.resolved_parameter_file())
-    settings = replace(settings, run_directory=str(folder))
-    out.print(f"practising {task} in {folder}, ROS domain {os.environ['ROS_DOMAIN_ID']}", soft_wrap=True)
-    try:
-        interrupts = _practise(settings)
-    except UserError:  # a node failed: what was recorded until then can be looked at
-        _finish(folder, task, base, 0, workers)
-        raise
+    with claimed_domain() if domain is None else claimed_domain([domain]) as claimed:
+        os.environ.update({"ROS_DOMAIN_ID": str(claimed), **local_discovery(os.environ)})  # nothing leaves this machine unless the user says so
+        folder = open_run(run_directory or default_folder(time.strftime("%Y-%m-%d_%H-%M-%S")), options, settings.resolved_parameter_file())
+        settings = replace(settings, run_directory=str(folder))
+        out.print(f"practising {task} in {folder}, ROS domain {claimed}", soft_wrap=True)
+        try:
+            interrupts = _practise(settings, patience)
+        except (UserError, OSError):
+            _show_what_there_is(folder)
+            raise
     _finish(folder, task, base, 0 if no_evaluate or interrupts > 1 else evaluate_episodes, workers)
     if interrupts > 1:
         raise typer.Exit(130)
@@ -103,23 +106,15 @@ def _base_checkpoint(task: str, checkpoint: Path | None, embodiment: str) -> Pat
     return base
 
 
-def _enter_domain(domain: int | None) -> None:
-    """Makes sure that nobody else is in the domain, and that nothing leaves this machine unless the user says so."""
-    if domain is None:
-        domain = free_domain()
-    else:
-        require_free(domain)
-    os.environ["ROS_DOMAIN_ID"] = str(domain)
-    os.environ.update(local_discovery(os.environ))
-
-
-def _practise(settings: GraphSettings) -> int:
+def _practise(settings: GraphSettings, seconds: float) -> int:
     """Runs the graph with the live table until all episodes are done or Ctrl-C; how often Ctrl-C was pressed."""
     from mechanic_rl_ros import supervise
+    from mechanic_rl_ros.cli.patience import Patience
     from mechanic_rl_ros.metrics import FILE, MetricsTail
     from mechanic_rl_ros.report.live import LiveTable
 
-    tail = MetricsTail(Path(settings.run_directory) / FILE)
+    folder = Path(settings.run_directory)
+    tail, patience = MetricsTail(folder / FILE), Patience(seconds, folder, time.monotonic())
     interrupts = 0
 
     def interrupt(*_: object) -> None:
@@ -129,11 +124,16 @@ def _practise(settings: GraphSettings) -> int:
             err.print("[yellow]stopping the nodes, then evaluation and report; another Ctrl-C leaves out the evaluation[/]")
         raise KeyboardInterrupt
 
+    def look() -> None:
+        records = tail.poll()
+        table.update(records)
+        patience.see(records, time.monotonic())
+
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         with LiveTable(settings.episodes, out) as table:
             try:
-                supervise.run(settings, lambda: table.update(tail.poll()))
+                supervise.run(settings, look)
             except KeyboardInterrupt:
                 interrupts = max(interrupts, 1)
             finally:
@@ -141,6 +141,16 @@ def _practise(settings: GraphSettings) -> int:
     finally:
         signal.signal(signal.SIGINT, before)
     return interrupts
+
+
+def _show_what_there_is(folder: Path) -> None:
+    """Picture and summary of a run that failed. That they cannot be made is said beside the reason of the failure, not instead of it."""
+    from mechanic_rl_ros.cli import finish
+
+    try:
+        finish.draw_and_summarise(folder)
+    except (UserError, OSError) as error:
+        err.print(f"no report: {explain(error)[0]}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _finish(folder: Path, task: str, base: Path, episodes: int, workers: int) -> None:

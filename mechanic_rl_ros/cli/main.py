@@ -17,6 +17,7 @@ from mechanic_rl_ros.cli.evaluate import evaluate
 from mechanic_rl_ros.cli.finetune import finetune
 from mechanic_rl_ros.cli.pretrain import pretrain
 from mechanic_rl_ros.cli.report import report
+from mechanic_rl_ros.cli.study import study
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -38,14 +39,14 @@ def _options(
     From nothing to a tuned policy:
         mechanic-rl doctor
         mechanic-rl collect --task lift --output data/lift
-        mechanic-rl pretrain --demonstrations data/lift --output checkpoints/lift
-        mechanic-rl finetune --task lift
+        mechanic-rl pretrain --demonstrations data/lift --output data/lift-base
+        mechanic-rl finetune --task lift --checkpoint data/lift-base
         mechanic-rl evaluate runs/TIME/checkpoint
         mechanic-rl report runs/TIME
     """
 
 
-for _command in (collect, pretrain, finetune, evaluate, report, doctor):
+for _command in (collect, pretrain, finetune, evaluate, report, study, doctor):
     app.command()(_command)
 
 

@@ -10,6 +10,7 @@ import typer
 from mechanic_rl_ros.cli.console import err, loading, out, progress_bar
 from mechanic_rl_ros.cli.options import Seed
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.output import require_place_for_checkpoint
 
 
 def pretrain(
@@ -26,16 +27,22 @@ def pretrain(
 
     \b
     Examples:
-        mechanic-rl pretrain --demonstrations data/lift --output checkpoints/lift
-        mechanic-rl pretrain --demonstrations data/lift --output checkpoints/lift --seed 1 --device cuda
+        mechanic-rl pretrain --demonstrations data/lift --output data/lift-base
+        mechanic-rl pretrain --demonstrations data/lift --output data/lift-base --seed 1 --device cuda
     """
+    if task is not None:
+        from mechanic_rl_ros.sim.tasks import load_task
+
+        load_task(task)
     with loading("reading demonstrations"):
         from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
+        from mechanic_rl_ros.policy.device import pick_device
         from mechanic_rl_ros.replay.store import EpisodeStore
 
-        settings = BehaviourCloningConfig.from_yaml(config)
+        settings, device = BehaviourCloningConfig.from_yaml(config), pick_device(device)
         if not demonstrations.is_dir():
             raise UserError(f"{demonstrations} is not a folder of demonstrations: make one with `mechanic-rl collect`")
+        require_place_for_checkpoint(output)  # before hours of training
         store = EpisodeStore(demonstrations)
         episodes = list(store.load())
 
@@ -50,25 +57,8 @@ def pretrain(
             episodes,
             settings,
             seed,
-            pick_device(device),
+            device,
             lambda done, total, loss: progress.update(bar, completed=done, total=total, note=f"updates, loss {loss:.3f}"),
         )
     checkpoint.save(output)
     out.print(f"{checkpoint.task} policy in {output}: see how good it is with `mechanic-rl evaluate {output}`", soft_wrap=True)
-
-
-def pick_device(name: str) -> str:
-    """``name``, with ``auto`` resolved.
-
-    Raises:
-        UserError: There is no such device.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} is not available ({str(error).splitlines()[0]}): use --device cpu") from error
-    return name

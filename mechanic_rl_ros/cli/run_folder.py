@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from mechanic_rl_ros import __version__
 from mechanic_rl_ros.errors import UserError
@@ -27,7 +30,7 @@ def default_folder(now: str) -> Path:
 def open_run(folder: Path, options: dict[str, Any], parameter_file: str | os.PathLike[str] = "") -> Path:
     """Makes the folder of a run, or goes on with one that was started with the same options.
 
-    The configuration files are copied, so that the folder says how it was made.
+    The configuration files are copied, those that are in use in place of the package's, so that the folder says how it was made.
 
     Args:
         folder: Where.
@@ -51,11 +54,27 @@ def open_run(folder: Path, options: dict[str, Any], parameter_file: str | os.Pat
         differing = next(key for key in sorted(before.keys() | options.keys()) if before.get(key) != options.get(key))
         found = f"{differing} {before.get(differing)!r}, not {options.get(differing)!r}"
         raise UserError(f"{folder} holds a run with {found}: use the same options to go on with it, or another --run-directory")
-    parameters = Path(parameter_file or config_directory() / "nodes.yaml").read_bytes()  # may be the copy of an earlier start
+    used = _used_files(Path(parameter_file or config_directory() / "nodes.yaml"), str(options.get("embodiment", "")))
     write_atomically(folder / OPTIONS, json.dumps(options, indent=1).encode() + b"\n")
     shutil.copytree(config_directory(), folder / "config", dirs_exist_ok=True)
-    (folder / "config" / "nodes.yaml").write_bytes(parameters)
+    for name, data in used.items():
+        (folder / "config" / name).write_bytes(data)
     return folder
+
+
+def _used_files(parameter_file: Path, embodiment: str) -> dict[str, bytes]:
+    """Contents by name below ``config/``, read before anything is written there: they may be the copies of an earlier start."""
+    used = {"nodes.yaml": parameter_file.read_bytes()}
+    others = {"learner.yaml": next(_learner_files(yaml.safe_load(used["nodes.yaml"])), ""), f"embodiment/{Path(embodiment).name}": embodiment}
+    return used | {name: Path(file).read_bytes() for name, file in others.items() if Path(file).is_file()}  # who needs one that is missing says so
+
+
+def _learner_files(section: Any) -> Iterator[str]:
+    """The values of the parameter ``learner_file``, at whatever namespace."""
+    for name, value in section.items() if isinstance(section, dict) else ():
+        if name == "learner_file":
+            yield str(value)
+        yield from _learner_files(value)
 
 
 def _read_options(folder: Path) -> dict[str, Any] | None:

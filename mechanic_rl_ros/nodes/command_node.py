@@ -16,6 +16,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from mechanic_rl_ros import msg
+from mechanic_rl_ros.data import Source
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import ERROR, OK, WARN, Node, nanoseconds, run, stamp
@@ -27,6 +28,7 @@ from mechanic_rl_ros.timing import ArmClock, BeatStatistics
 GIL_S = 0.0005  # s that another thread of this process may keep the interpreter; Python's default is a quarter of a period
 LIMIT_SLACK_NS = 1_000_000_000  # an episode that nobody ends is ended here, this long after its step limit
 SILENCE_S = 2.0  # wall seconds without the episode node's heartbeat after which the arm is stopped
+HAND_NS = 500_000_000  # of the arm's time until the hand is told again: its controller may have been restarted
 EPISODE = msg.EpisodeState
 
 
@@ -48,8 +50,8 @@ class CommandNode(Node):
         self.thread: threading.Thread | None = None
         self.episode, self.episode_heard, self.abandoned = EPISODE(), 0.0, False
         self.deadline_ns = 0
-        self.last_finger: float | None = None
-        self.last_chunk_ns = -1
+        self.hand_told: tuple[float, int] | None = None  # what, and in which span of HAND_NS
+        self.last_chunk_ns = 0  # of this episode
         self.holding, self.late_actions, self.refused, self.reason = "not started", 0, 0, ""
         self.limited: Counter[str] = Counter()
         self.override_was_active = False
@@ -88,7 +90,7 @@ class CommandNode(Node):
         thread.join(timeout=2.0)
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
-        values = {"late_actions": self.late_actions, "refused": self.refused, **self.limited}
+        values = {"late_actions": self.late_actions, "refused": self.refused, "refused_chunks": self.commander.refused_chunks, **self.limited}
         if self.thread is None or not self.thread.is_alive():
             return ERROR, "the control thread has stopped: see the log", values
         if self.clock.now_ns() is None:
@@ -144,11 +146,16 @@ class CommandNode(Node):
             self._note(now_ns, at, command)
         if command.trajectory is not None:
             self.trajectories.publish(trajectory_to_message(command.trajectory, self.embodiment.joints.names))
-        if command.finger is not None and command.finger != self.last_finger:
-            self.gripper.publish(Float64MultiArray(data=[command.finger]))
-            self.last_finger = command.finger
+        if command.finger is not None:
+            self._tell_hand(command.finger, now_ns)
         for interval in closed:
             self._publish_executed(interval)
+
+    def _tell_hand(self, finger: float, now_ns: int) -> None:
+        told = finger, now_ns // HAND_NS
+        if told != self.hand_told:
+            self.hand_told = told
+            self.gripper.publish(Float64MultiArray(data=[finger]))
 
     def _watch_episode(self, now_ns: int, at: float) -> None:
         """Without an episode node that would end the episode, the arm must not go on."""
@@ -163,9 +170,9 @@ class CommandNode(Node):
         self.statistics.beat(now_ns, at, self.clock.rate)
         self.holding, self.late_actions, self.settled = command.holding, command.late_actions, command.trajectory is None
         self.limited.update(command.limited)
-        if not command.holding and command.chunk_stamp_ns > self.last_chunk_ns and command.chunk_stamp_ns:
+        if command.source == Source.POLICY and command.chunk_stamp_ns > self.last_chunk_ns:
             self.statistics.latency((now_ns - command.chunk_stamp_ns) * 1e-9)
-        self.last_chunk_ns = command.chunk_stamp_ns
+            self.last_chunk_ns = command.chunk_stamp_ns
 
     def _publish_executed(self, interval: Executed) -> None:
         message = msg.ExecutedAction(episode_id=self.episode.id, action=interval.action.tolist(), policy_version=interval.policy_version)
@@ -202,7 +209,7 @@ class CommandNode(Node):
             if episode == self.episode and not self.abandoned:
                 return  # a heartbeat
             if episode.state == EPISODE.READY:
-                self.last_finger = None
+                self.hand_told = None
                 self.commander.start(not_before_ns=nanoseconds(episode.header.stamp))
             elif episode.state == EPISODE.RUNNING:
                 if self.abandoned or self.episode.state != EPISODE.READY or self.episode.id != episode.id:
@@ -211,6 +218,7 @@ class CommandNode(Node):
                 self.deadline_ns = start_ns + episode.step_limit * self.embodiment.period_ns + LIMIT_SLACK_NS
                 if (self.episode.state, self.episode.id) != (EPISODE.RUNNING, episode.id):
                     self.executed.start(start_ns)
+                    self.last_chunk_ns = 0
             else:
                 self.commander.stop("no episode is running")
                 self.executed.stop()

@@ -57,10 +57,11 @@ def reading_from_message(message: JointState, embodiment: Embodiment) -> JointRe
     """Arm and finger out of a joint state, whatever else it holds and in which order.
 
     Raises:
-        UserError: A joint of the embodiment is missing, or the arrays do not match.
+        UserError: A joint of the embodiment is missing, its position is not finite, or the arrays do not match.
     """
     index = {name: position for position, name in enumerate(message.name)}
-    missing = [name for name in (*embodiment.joints.names, embodiment.joints.finger) if name not in index]
+    wanted = (*embodiment.joints.names, embodiment.joints.finger)
+    missing = [name for name in wanted if name not in index]
     if missing:
         raise UserError(f"joint state lacks {', '.join(missing)}: check that it comes from robot {embodiment.name}")
     count = len(message.name)
@@ -73,6 +74,9 @@ def reading_from_message(message: JointState, embodiment: Embodiment) -> JointRe
         return np.array(values, dtype=np.float64) if len(values) == count else np.zeros(count)
 
     position, velocity, effort = np.array(message.position, dtype=np.float64), column(message.velocity), column(message.effort)
+    unknown = [name for name in wanted if not np.isfinite(position[index[name]])]
+    if unknown:
+        raise UserError(f"joint state has no finite position of {', '.join(unknown)}: check the sensors of robot {embodiment.name}")
     return JointReading(nanoseconds(message.header.stamp), position[arm], velocity[arm], effort[arm], float(position[finger]), float(velocity[finger]))
 
 

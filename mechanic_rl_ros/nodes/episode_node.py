@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -13,6 +14,7 @@ from mechanic_rl_ros import msg
 from mechanic_rl_ros.episode import EpisodeConfig, EpisodeMachine, Frame, Phase
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import OK, WARN, Node, nanoseconds, run, stamp
+from mechanic_rl_ros.replay.atomic import write_atomically
 from mechanic_rl_ros.replay.store import EpisodeStore
 from mechanic_rl_ros.srv import ResetScene
 
@@ -20,7 +22,7 @@ TICK_S = 0.02  # wall seconds
 HEARTBEAT_S = 0.4  # wall seconds between two repetitions of the state: who hears none for long knows that this node is gone
 SILENCE_S = 4.0  # wall seconds without diagnostics after which a node counts as gone
 FLUSH_S = 3.0  # wall seconds from the last episode until the learner's word on it counts
-RESET_PATIENCE_S = 10.0  # wall seconds that a reset may take
+LAST_NUMBER = "last_number"  # file in the folder of the episodes
 
 
 class EpisodeNode(Node):
@@ -33,7 +35,8 @@ class EpisodeNode(Node):
         self.required = ["camera_node", "policy_node", "command_node", "recorder_node"]
         if self.parameter("learn", True, "whether to wait for the learner before the first episode"):
             self.required.append("learner_node")
-        folder = self.parameter("directory", "", "folder of the episodes recorded so far, from which a run that was stopped goes on")
+        self.directory = self.parameter("directory", "", "folder of the episodes recorded so far, from which a run that was stopped goes on")
+        self.reset_patience = self.parameter("reset_patience", 10.0, "wall s that a reset may take", low=0.1, high=3600.0)
         config = EpisodeConfig(
             episodes=self.parameter("episodes", 0, "episodes to complete, 0: until stopped", low=0, high=1_000_000),
             seed_first=self.parameter("seed_first", 0, "scene seed of the first episode", low=0, high=2**31),
@@ -42,8 +45,7 @@ class EpisodeNode(Node):
             ready_ns=round(1e9 * self.parameter("ready_time", 0.3, "s from reset to start", low=0.0, high=60.0)),
             pause_ns=round(1e9 * self.parameter("pause_time", 0.2, "s between two episodes", low=0.0, high=3600.0)),
         )
-        ids = [path.stem for path in EpisodeStore(folder).paths()] if folder else []
-        self.machine = EpisodeMachine(config, number=max(map(_number, ids), default=0), completed=len(ids))
+        self.machine = EpisodeMachine(config, *self._progress())
         self.learner: tuple[float, int] = (time.monotonic(), 1 if "learner_node" in self.required else 0)
         self.finished_at = 0.0
         self.id = ""
@@ -59,6 +61,7 @@ class EpisodeNode(Node):
         self.create_subscription(msg.LearnerStatus, "learner_status", self._on_learner, qos.STATE)
         self.create_subscription(msg.Label, "label", self._on_label, qos.COMMAND)
         self.create_subscription(msg.ExecutedAction, "executed_action", self._on_executed, qos.COMMAND)
+        self.create_subscription(msg.EpisodeRecord, "episode_record", self._on_record, qos.EPISODE)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
         self.reset_client: Any = self.create_client(ResetScene, "reset_scene")
         self.create_timer(TICK_S, self._tick, clock=self.wall)
@@ -76,6 +79,24 @@ class EpisodeNode(Node):
     def end(self) -> None:
         if self.machine.abort("the episode node is shutting down", self.now_ns()):
             self._publish()
+
+    def _progress(self) -> tuple[int, int]:
+        """Last number and completed episodes of an earlier life of the run."""
+        if not self.directory:
+            return 0, 0
+        store = EpisodeStore(self.directory, self.embodiment)
+        numbers = [_saved_number(store.folder), *(_number(path.stem) for path in store.paths())]
+        return max(numbers), len(store.readable())
+
+    def _save_number(self) -> None:
+        """For a later life of the run: no scene is practised twice, not even one of which nothing was kept."""
+        if not self.directory:
+            return
+        path = Path(self.directory) / LAST_NUMBER
+        try:
+            write_atomically(path, str(self.machine.number).encode())
+        except OSError as error:
+            self.get_logger().warning(f"cannot write {path} ({error.strerror}): a run that goes on from here may repeat a scene", throttle_duration_sec=30.0)
 
     def _tick(self) -> None:
         if not self.active:
@@ -127,7 +148,7 @@ class EpisodeNode(Node):
         if self.pending is None:
             return
         future, asked = self.pending
-        if not future.done() and time.monotonic() - asked < RESET_PATIENCE_S:
+        if not future.done() and time.monotonic() - asked < self.reset_patience:
             return
         self.pending = None
         response = future.result() if future.done() else None
@@ -138,6 +159,8 @@ class EpisodeNode(Node):
             changed = self.machine.reset_done(response.success, response.reset_count, max(now_ns, nanoseconds(response.stamp)), response.message)
         if changed:
             self._publish()
+            if self.machine.phase == Phase.READY:
+                self._save_number()
 
     def _on_task_state(self, state: msg.TaskState) -> None:
         frame_ns = nanoseconds(state.header.stamp)
@@ -168,6 +191,10 @@ class EpisodeNode(Node):
         if executed.episode_id == self.id and executed.source != msg.ExecutedAction.HOLD:
             self.machine.acted(nanoseconds(executed.header.stamp) + self.embodiment.period_ns)
 
+    def _on_record(self, record: msg.EpisodeRecord) -> None:
+        if not record.kept and self.machine.discarded(_number(record.id), self.now_ns()):
+            self._publish()
+
     def _repeat(self) -> None:
         if self.active:
             self.publisher.publish(self.message)
@@ -190,6 +217,13 @@ def _number(stem: str) -> int:
     """Number of the episode whose file has this name, as ``_reset`` made it."""
     digits = stem.rpartition("_")[2]
     return int(digits) if digits.isdigit() else 0
+
+
+def _saved_number(folder: Path) -> int:
+    try:
+        return int((folder / LAST_NUMBER).read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -18,7 +19,8 @@ from launch_ros.parameter_descriptions import ParameterValue
 from mechanic_rl_ros.cli.run_folder import default_folder, open_run
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.graph import PACKAGE, SIMULATIONS, GraphSettings, NodeSpec
-from mechanic_rl_ros.ros_domain import local_discovery
+from mechanic_rl_ros.ros_domain import free_domain, local_discovery, take
+from mechanic_rl_ros.supervise import lock_run
 
 DESCRIPTIONS = {
     "simulation": "mujoco: the embedded one; gazebo: one that you started; none: a robot",
@@ -54,16 +56,35 @@ def settings_from(context: LaunchContext, names: Iterable[str]) -> GraphSettings
     return GraphSettings(**values)
 
 
-def with_run_folder(settings: GraphSettings) -> GraphSettings:
-    """The same settings with a run folder that exists and is for a run with these settings.
+def with_run_folder(context: LaunchContext, settings: GraphSettings) -> GraphSettings:
+    """The same settings with a run folder that exists, is for a run with these settings, and is this launch's alone while it lives.
 
     Raises:
-        UserError: The folder holds something else.
+        UserError: The folder holds something else, or is in use.
     """
     folder = Path(settings.run_directory) if settings.run_directory else default_folder(time.strftime("%Y-%m-%d_%H-%M-%S"))
     same = ("task", "episodes", "seed", "real_time_factor", "embodiment")
     options = {"checkpoint": settings.resolved_checkpoint(), **{name: getattr(settings, name) for name in same}}
-    return replace(settings, run_directory=str(open_run(folder, options, settings.resolved_parameter_file())))
+    folder = open_run(folder, options, settings.resolved_parameter_file())
+    context.extend_globals({"run_lock": lock_run(folder)})
+    return replace(settings, run_directory=str(folder))
+
+
+def claim_domain(context: LaunchContext, settings: GraphSettings) -> None:
+    """Keeps other simulations out of the ROS domain of an embedded one while this launch lives. Other participants, such as rviz2, are welcome.
+
+    Raises:
+        UserError: A run on this machine has claimed it: two simulations in one domain would drive each other's arm.
+    """
+    if settings.simulation != "mujoco":
+        return
+    domain = context.environment.get("ROS_DOMAIN_ID") or "0"
+    if not domain.isdigit():
+        raise UserError(f"ROS_DOMAIN_ID is {domain!r}: set it to a number, or unset it")
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    if not take(claim, int(domain)):
+        raise UserError(f"ROS domain {domain} is in use by another run on this machine: stop that one, or `export ROS_DOMAIN_ID={free_domain()}`")
+    context.extend_globals({"domain_claim": claim})
 
 
 def environment(context: LaunchContext, settings: GraphSettings) -> list[SetEnvironmentVariable]:

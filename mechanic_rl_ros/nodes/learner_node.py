@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import threading
@@ -21,13 +22,14 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import OK, WARN, Node, run
 from mechanic_rl_ros.nodes.payloads import PayloadReceiver, PayloadSender
-from mechanic_rl_ros.nodes.policy_node import choose_device
+from mechanic_rl_ros.output import require_writable
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.device import pick_device
 from mechanic_rl_ros.policy.folder import existing_folder, set_aside
 from mechanic_rl_ros.replay.atomic import write_atomically
 from mechanic_rl_ros.replay.episode_file import decode_episode
 from mechanic_rl_ros.replay.store import EpisodeStore
-from mechanic_rl_ros.transfer import Chunk, Completed, Inbox, Outbox
+from mechanic_rl_ros.transfer import EPISODE, WEIGHTS, Chunk, Completed, Inbox, Outbox
 
 CHUNK_BYTES = 256 * 1024
 STOP_S = 8.0  # wall seconds that the update under way may take at the end
@@ -50,12 +52,13 @@ class LearnerNode(Node):
         self.publish_period = self.parameter("publish_period", 5.0, "wall s between two versions while learning", low=0.5, high=3600.0)
         torch.set_num_threads(1)
         self.checkpoint = Checkpoint.load(path, self.embodiment)
-        self.device = choose_device(device)
+        self.device = pick_device(device)
         self.new_learner = partial(Learner.create, FilteredIqlConfig.from_yaml(config or None), self.checkpoint, seed, self.device)
         self.learner = self.new_learner()
         self.store = EpisodeStore(self.directory / "episodes", self.embodiment)
         self.outbox = Outbox("", keep=2, chunk_size=CHUNK_BYTES)
         self.episodes: deque[Episode] = deque()
+        self.stored: set[str] = set()  # SHA-256 of episodes that lie in the store
         self.unstored: deque[Completed] = deque()
         self.ready: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self.stopping = threading.Event()
@@ -66,10 +69,15 @@ class LearnerNode(Node):
         self.snapshot: dict[str, Any] = {}
 
     def setup(self) -> None:
+        try:
+            require_writable(self.directory)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.directory} ({error.strerror}): choose another run directory") from error
         self.outbox.source = self.get_fully_qualified_name()
         self._recover()
         self.sender = PayloadSender(self, "weights", qos.STATE, self._chunk)
-        self.receiver = PayloadReceiver(self, "episodes", qos.EPISODES, Inbox(limit_bytes=EPISODE_BYTES), self._on_episode)
+        inbox = Inbox(EPISODE, limit_bytes=EPISODE_BYTES)
+        self.receiver = PayloadReceiver(self, "episodes", qos.EPISODES, inbox, self._on_episode, wanted=lambda manifest: manifest.sha256 not in self.stored)
         self.status = self.create_publisher(msg.LearnerStatus, "learner_status", qos.STATE)
         self.create_timer(0.1, self._publish_ready, clock=self.wall)
         self.create_timer(1.0, self._publish_status, clock=self.wall)
@@ -86,9 +94,9 @@ class LearnerNode(Node):
         if self.thread is not None:
             self.thread.join(timeout=STOP_S)
         self._store_again()
-        if self.thread is not None and self.thread.is_alive():
-            return  # in the middle of an update: the last saved state stands
-        if self._is_ahead() and self.fault is None:
+        if self.fault is not None or (self.thread is not None and self.thread.is_alive()):
+            return  # damaged, or in the middle of an update: what was saved last stands
+        if self._is_ahead():
             self._save()
         self._export()
 
@@ -106,6 +114,7 @@ class LearnerNode(Node):
             self._hand_out()
         else:  # learned anew: no number comes twice with other weights, and policies refuse lower ones
             self.learner.version = self.published_version = published
+        self.stored = {hashlib.sha256(path.read_bytes()).hexdigest() for path in self.store.paths()}
         for episode in self.store.load():
             self._learn_from(episode)
         for path, reason in self.store.corrupt.items():
@@ -146,6 +155,7 @@ class LearnerNode(Node):
                 if self._is_ahead() and (time.monotonic() - tried >= self.publish_period or (idle and not self.state_fault)):
                     if self._save():
                         self._hand_out()
+                        self._export()
                     tried = time.monotonic()
                 if idle:
                     self.stopping.wait(0.1)
@@ -193,11 +203,12 @@ class LearnerNode(Node):
         try:
             self.learner.to_checkpoint().save(self.directory.parent / "checkpoint")
         except (UserError, OSError) as error:
-            self.get_logger().error(f"checkpoint not written: {error}")
+            self.get_logger().error(f"checkpoint not written: {error}", throttle_duration_sec=30.0)
 
     def _on_episode(self, completed: Completed, announced: float) -> None:
         try:
             _, episode = self.store.add_bytes(completed.payload)
+            self.stored.add(completed.manifest.sha256)
         except UserError as error:
             self.receiver.inbox.reject(completed.manifest, str(error))
             self._refuse(str(error))
@@ -220,6 +231,7 @@ class LearnerNode(Node):
         try:
             while self.unstored:
                 self.store.add_bytes(self.unstored[0].payload)
+                self.stored.add(self.unstored[0].manifest.sha256)
                 self.unstored.popleft()
         except OSError:
             return  # store_fault still says so
@@ -234,7 +246,7 @@ class LearnerNode(Node):
             newest = self.ready.get()
         if newest is not None:
             version, payload = newest
-            self.sender.announce(self.outbox.put("weights", f"weights_{version:08d}", version, payload, self.checkpoint.signature))
+            self.sender.announce(self.outbox.put(WEIGHTS, f"weights_{version:08d}", version, payload, self.checkpoint.signature))
 
     def _refuse(self, reason: str) -> None:
         with self.refusing:  # both threads refuse

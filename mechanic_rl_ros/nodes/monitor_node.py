@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections import deque
 from pathlib import Path
@@ -16,7 +18,8 @@ from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import ERROR, OK, Node, nanoseconds, run
 
 RECENT = 20  # episodes over which success is shown
-SPEED_S = 2.0  # wall seconds between two measurements of the real-time factor
+LOOK_S = 2.0  # wall seconds between two looks at the clock and at what is waited for
+SILENCE_S = 4.0  # wall seconds without a word of the episode node after which it counts as gone
 
 
 class MonitorNode(Node):
@@ -40,6 +43,7 @@ class MonitorNode(Node):
         self.chunk: msg.ActionChunk | None = None
         self.start_ns, self.last_id = 0, ""
         self.speed_from = (time.monotonic(), 0)
+        self.heard, self.reason, self.written_reason = -math.inf, "", ""
         self._write("run", task=task, seed=seed, checkpoint=checkpoint, started=time.time())
 
     def setup(self) -> None:
@@ -48,7 +52,7 @@ class MonitorNode(Node):
         self.create_subscription(msg.LearnerStatus, "learner_status", self._on_learner, qos.STATE)
         self.create_subscription(msg.PolicyStatus, "policy_status", self._on_policy, qos.STATE)
         self.create_subscription(msg.CommandStatus, "command_status", self._on_command, qos.STATE)
-        self.create_timer(SPEED_S, self._write_speed, clock=self.wall)
+        self.create_timer(LOOK_S, self._look, clock=self.wall)
 
     def close(self) -> None:
         self.writer.close()
@@ -60,14 +64,15 @@ class MonitorNode(Node):
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         return (ERROR, self.fault_line, {}) if self.fault_line else (OK, f"writing to {self.directory}", {})
 
-    def _write(self, kind: str, **fields: Any) -> None:
-        """Writes a record; a full disk is reported, and writing goes on when there is room again."""
+    def _write(self, kind: str, **fields: Any) -> bool:
+        """Writes a record, and says whether it did; a full disk is reported, and writing goes on when there is room again."""
         try:
-            record = self.writer.write(kind, **fields)
-            self.board.add(record)
-            self.fault_line = ""
+            self.board.add(self.writer.write(kind, **fields))
         except OSError as error:
             self._complain(error)
+            return False
+        self.fault_line = ""
+        return True
 
     def _complain(self, error: OSError) -> None:
         self.fault_line = f"cannot write the record of the run ({error.strerror}): free space in {self.directory}"
@@ -77,6 +82,11 @@ class MonitorNode(Node):
         self.chunk = message
 
     def _on_episode(self, episode: msg.EpisodeState) -> None:
+        self.heard = time.monotonic()
+        if episode.state == msg.EpisodeState.WAITING:
+            self.reason = episode.reason
+        elif episode.state != msg.EpisodeState.RESETTING:  # a reset may fail as the one before it did
+            self.reason = ""
         if episode.state == msg.EpisodeState.RUNNING:
             self.start_ns = nanoseconds(episode.header.stamp)
         if episode.state != msg.EpisodeState.ENDED or episode.id == self.last_id:
@@ -141,11 +151,27 @@ class MonitorNode(Node):
     def _latency_ms(self, quantile: float) -> float:
         return 1e3 * float(np.quantile(self.latencies, quantile)) if self.latencies else 0.0
 
-    def _write_speed(self) -> None:
+    def _look(self) -> None:
         (at, before_ns), now, now_ns = self.speed_from, time.monotonic(), self.now_ns()
         self.speed_from = (now, now_ns)
         if 0 < before_ns < now_ns:
             self._write("sim", real_time_factor=(now_ns - before_ns) * 1e-9 / (now - at))
+        self._say_why(self._missing(stands_still=now_ns == before_ns))
+
+    def _missing(self, stands_still: bool) -> str:
+        """What practice waits for; empty while it goes on."""
+        if time.monotonic() - self.heard > SILENCE_S:
+            return "waiting for episode_node (nothing heard from it)"
+        return self.reason or ("waiting for simulated time to go on (/clock stands still)" if stands_still else "")
+
+    def _say_why(self, reason: str) -> None:
+        """Writes a reason once; one in which only a count has changed is the same."""
+        if _without_numbers(reason) != _without_numbers(self.written_reason) and self._write("waiting", reason=reason):
+            self.written_reason = reason
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d+", "", text)
 
 
 def main() -> None:

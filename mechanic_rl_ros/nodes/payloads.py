@@ -76,9 +76,17 @@ class _Fetch:
 class PayloadReceiver:
     """Fetches what is announced and hands over what is complete and verified. What nobody sends is given up after a while."""
 
-    def __init__(self, node: Any, prefix: str, manifest_qos: Any, inbox: Inbox, on_payload: Callable[[Completed, float], None]) -> None:
-        """``on_payload(completed, announced)`` gets the payload and the wall time (s) of its announcement."""
-        self._node, self.inbox, self._deliver = node, inbox, on_payload
+    def __init__(
+        self,
+        node: Any,
+        prefix: str,
+        manifest_qos: Any,
+        inbox: Inbox,
+        on_payload: Callable[[Completed, float], None],
+        wanted: Callable[[Manifest], bool] = lambda manifest: True,
+    ) -> None:
+        """``on_payload(completed, announced)`` gets the payload and the wall time (s) of its announcement; ``wanted``: whether to fetch it at all."""
+        self._node, self.inbox, self._deliver, self._wanted = node, inbox, on_payload, wanted
         self._fetches: dict[_Key, _Fetch] = {}
         self._waiting: OrderedDict[_Key, tuple[Manifest, float]] = OrderedDict()
         self._requests = node.create_publisher(msg.ChunkRequest, f"{prefix}/request", qos.CHUNKS)
@@ -88,6 +96,8 @@ class PayloadReceiver:
 
     def _on_manifest(self, message: msg.Manifest) -> None:
         manifest, announced = manifest_from_message(message), message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
+        if not self._wanted(manifest):
+            return
         # Episodes queue up: a learner that joins late hears of hundreds at once, and fetches them one after the other.
         if manifest.kind == "episode" and self.inbox.missing() and not manifest.fault():
             self._wait(manifest, announced)

@@ -21,8 +21,9 @@ from mechanic_rl_ros.nodes.observations import ObservationSubscriber
 from mechanic_rl_ros.nodes.payloads import PayloadReceiver
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.device import pick_device
 from mechanic_rl_ros.policy.weights import unpack_weights
-from mechanic_rl_ros.transfer import Completed, Inbox
+from mechanic_rl_ros.transfer import WEIGHTS, Completed, Inbox
 
 MODES = ("alternate", "gate", "plain", "best")
 FUTURE_NS = 1_000_000_000  # a stamp further ahead comes from another clock
@@ -55,7 +56,10 @@ class PolicyNode(Node):
         self.oldest_ns = round(1e9 * min(camera.max_age for camera in self.embodiment.cameras.values()))
         torch.set_num_threads(1)  # more threads would take the cores from the control path
         checkpoint = Checkpoint.load(path, self.embodiment)
-        self.actor = Actor(checkpoint, device=choose_device(device), seed=seed)
+        longest = checkpoint.config.prediction_horizon
+        if self.action_horizon > longest:
+            raise UserError(f"parameter action_horizon of policy_node is {self.action_horizon}: the checkpoint predicts {longest} actions, use at most that")
+        self.actor = Actor(checkpoint, device=pick_device(device), seed=seed)
         self.episode = msg.EpisodeState()
         self.until_chunk = 0  # observations until the next chunk is due
         self.stale, self.stale_before = 0, 0  # observations that were too old to act on: ever, and at the last look
@@ -68,7 +72,7 @@ class PolicyNode(Node):
         self.status = self.create_publisher(msg.PolicyStatus, "policy_status", qos.STATE)
         self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.EPISODE)
         self.observations = ObservationSubscriber(self, self._on_observation)
-        inbox = Inbox(limit_bytes=UNPACK_BUDGET, signature=self.actor.signature)
+        inbox = Inbox(WEIGHTS, limit_bytes=UNPACK_BUDGET, signature=self.actor.signature)
         self.receiver = PayloadReceiver(self, "weights", qos.STATE, inbox, self._on_weights)
         self.create_timer(1.0, self._publish_status, clock=self.wall)
         self._warm_up()
@@ -167,21 +171,6 @@ class PolicyNode(Node):
         status.header.stamp = self.get_clock().now().to_msg()
         status.refused, status.reason = self.receiver.inbox.refused, self.receiver.inbox.last_reason
         self.status.publish(status)
-
-
-def choose_device(name: str) -> str:
-    """``auto`` becomes cuda where there is one.
-
-    Raises:
-        UserError: There is no such device.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))):
-        raise UserError(f"device {name} is unknown: use auto, cpu, cuda or cuda:0")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {name} is not available: use cpu, or install a CUDA build of torch")
-    return name
 
 
 def main() -> None:

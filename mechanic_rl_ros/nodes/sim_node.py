@@ -66,9 +66,6 @@ class SimNode(Node):
         if self.thread is not None:
             self.thread.join(timeout=5.0)
 
-    def close(self) -> None:
-        self.simulation.close()
-
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         values = {"real_time_factor": f"{self.measured_factor:.3f}", "wanted": self.factor}
         if self.thread is None or not self.thread.is_alive():
@@ -83,6 +80,8 @@ class SimNode(Node):
             self._pace()
         except Exception as error:
             self.fault = error
+        finally:
+            self.simulation.close()  # here, since a graphics context belongs to the thread that rendered
 
     def _pace(self) -> None:
         """Advances in slices; what the machine cannot keep up with is simulated later, not skipped or rushed."""

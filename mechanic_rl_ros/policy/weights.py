@@ -66,7 +66,7 @@ def _header(data: bytes) -> dict[str, Any]:
     try:
         length = int.from_bytes(data[:8], "little")
         header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][HEADER])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError("weights message has no header of this package: it is refused") from error
     if not isinstance(header, dict):
         raise WeightsError("weights message has a malformed header: it is refused")

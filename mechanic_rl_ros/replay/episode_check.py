@@ -14,8 +14,10 @@ from mechanic_rl_ros.errors import UserError
 MAX_STEPS = 10_000
 """Steps; at 10 Hz that is a quarter of an hour."""
 
+ACTION_TOLERANCE = 1e-3
+"""By which a normalised action may exceed 1."""
+
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_ACTION_TOLERANCE = 1e-3
 
 
 class EpisodeError(UserError):
@@ -67,7 +69,7 @@ def _value_fault(episode: Episode) -> str:
     for name in ("states", "actions", "rewards"):
         if not np.isfinite(getattr(episode, name)).all():
             return f"{name} are not all finite"
-    if np.abs(episode.actions).max() > 1 + _ACTION_TOLERANCE:
+    if np.abs(episode.actions).max() > 1 + ACTION_TOLERANCE:
         return "actions are not normalised to [-1, 1]"
     if (np.diff(episode.stamps_ns) <= 0).any() or episode.stamps_ns[0] < 0:
         return "stamps do not rise"

@@ -23,7 +23,7 @@ class EpisodeStore:
 
     Attributes:
         folder: Where the files lie.
-        corrupt: Files that were skipped, with the reason; filled by ``load``.
+        corrupt: Files that were skipped, with the reason; filled by ``load`` and ``readable``.
     """
 
     def __init__(self, folder: str | os.PathLike[str], embodiment: Embodiment | None = None) -> None:
@@ -66,12 +66,11 @@ class EpisodeStore:
 
     def load(self) -> Iterator[Episode]:
         """Yields the readable episodes in order; the others are skipped and noted in ``corrupt``."""
-        self.corrupt.clear()
-        for path in self.paths():
-            try:
-                yield read_episode(path, self._embodiment)
-            except EpisodeError as error:
-                self.corrupt[path] = str(error)
+        return (episode for _, episode in self._read())
+
+    def readable(self) -> list[Path]:
+        """The files that ``load`` reads, in order; the others are noted in ``corrupt``."""
+        return [path for path, _ in self._read()]
 
     def clean(self) -> list[Path]:
         """Removes what writers left that were killed half way, and returns it. Files of a writer that is alive stay."""
@@ -82,6 +81,14 @@ class EpisodeStore:
                 path.unlink(missing_ok=True)
                 removed.append(path)
         return removed
+
+    def _read(self) -> Iterator[tuple[Path, Episode]]:
+        self.corrupt.clear()
+        for path in self.paths():
+            try:
+                yield path, read_episode(path, self._embodiment)
+            except EpisodeError as error:
+                self.corrupt[path] = str(error)
 
     def _add(self, id: str, data: bytes) -> Path:
         existing = self.path(id)

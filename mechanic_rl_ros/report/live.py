@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from mechanic_rl_ros.metrics import Record
 
@@ -23,6 +24,7 @@ class LiveTable:
         """``episodes`` is how many the run will have."""
         self._console = console or Console()
         self._latest: dict[str, Record] = {}
+        self._reason = ""
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -46,12 +48,17 @@ class LiveTable:
 
     def update(self, records: Iterable[Record]) -> None:
         """Takes new records."""
+        before = self._reason
         for record in records:
             self._latest[record["kind"]] = record
+            if record["kind"] in ("run", "waiting"):
+                self._reason = record.get("reason", "")
             if record["kind"] == "episode":
                 self._progress.update(self._task, advance=record["outcome"] != "aborted", description="practising")  # aborted ones are made up for
                 if self._live is None:
                     self._console.print("  ".join(f"{name} {value}" for name, value in self.cells().items()), highlight=False, soft_wrap=True)
+        if self._live is None and self._reason not in ("", before):
+            self._console.print(self._reason, highlight=False, markup=False, soft_wrap=True)
 
     def cells(self) -> dict[str, str]:
         """What the table shows, by the name of the column."""
@@ -75,6 +82,8 @@ class LiveTable:
         outer = Table.grid()
         outer.add_row(table)
         outer.add_row(self._progress)
+        if self._reason:
+            outer.add_row(Text(self._reason, style="yellow"))
         return outer
 
     def _text(self, kind: str, field: str, form: str = "") -> str:

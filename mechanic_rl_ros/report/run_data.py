@@ -47,8 +47,9 @@ class RunData:
 
     @property
     def start(self) -> float:
-        """Unix seconds at which the run began."""
-        return float(self.run.get("started") or min((line["wall"] for lines in self.records.values() for line in lines if "wall" in line), default=0.0))
+        """Unix seconds at which the run began, for the first time if it was stopped and went on."""
+        began = self.records.get("run", [{}])[0].get("started")
+        return float(began or min((line["wall"] for lines in self.records.values() for line in lines if "wall" in line), default=0.0))
 
     @property
     def evaluations(self) -> dict[str, Record]:

@@ -65,37 +65,48 @@ class RayRenderer(Renderer):
 
 
 class MujocoRenderer(Renderer):
-    """MuJoCo's own renderer, with shadows; needs a graphics library (EGL, OSMesa or a display)."""
+    """MuJoCo's own renderer, with shadows; needs a graphics library (EGL, OSMesa or a display).
+
+    A graphics context belongs to one thread. It is opened by the first ``render``, and ``close`` must come from the same thread; after that another one may
+    render.
+    """
 
     def __init__(self, model: mujoco.MjModel, size: int) -> None:
-        """Opens a graphics context.
-
-        Raises:
-            UserError: There is no usable graphics library.
-        """
-        self._model = model
-        try:
-            self._renderer = mujoco.Renderer(model, size, size)
-        except Exception as error:  # what is raised depends on the platform's graphics library
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"MuJoCo's renderer has no graphics library here ({reason}): use renderer=rays, or install EGL and set MUJOCO_GL=egl") from error
+        """Square images of ``size`` pixels."""
+        self._model, self._size = model, size
+        self._renderer: mujoco.Renderer | None = None
 
     def render(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
-        """See ``Renderer.render``."""
+        """See ``Renderer.render``.
+
+        Raises:
+            UserError: Unknown camera, or there is no usable graphics library.
+        """
         _camera(self._model, camera)
+        if self._renderer is None:
+            self._renderer = self._open()
         self._renderer.update_scene(data, camera=camera)
         return self._renderer.render().copy()
 
     def close(self) -> None:
         """Closes the graphics context."""
-        self._renderer.close()
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _open(self) -> mujoco.Renderer:
+        try:
+            return mujoco.Renderer(self._model, self._size, self._size)
+        except Exception as error:  # what is raised depends on the platform's graphics library
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"MuJoCo's renderer has no graphics library here ({reason}): use renderer=rays, or install EGL and set MUJOCO_GL=egl") from error
 
 
 def make_renderer(name: str, model: mujoco.MjModel, size: int) -> Renderer:
     """Renderer ``rays`` or ``mujoco`` for square images of ``size`` pixels.
 
     Raises:
-        UserError: Unknown name, or no graphics library.
+        UserError: Unknown name.
     """
     kinds: dict[str, type[RayRenderer] | type[MujocoRenderer]] = {"rays": RayRenderer, "mujoco": MujocoRenderer}
     if name not in kinds:

@@ -135,7 +135,7 @@ class Simulation:
         """Image of ``camera`` now: RGB (camera_size, camera_size, 3).
 
         Raises:
-            UserError: There is no such camera.
+            UserError: There is no such camera, or no graphics library.
         """
         return self._renderer.render(self.data, camera)
 
@@ -149,7 +149,7 @@ class Simulation:
         return self.task.expert(self.task.reading(self.data, tcp), tcp, float(self.data.qpos[self._finger]))
 
     def close(self) -> None:
-        """Gives back what the renderer holds."""
+        """Gives back what the renderer holds; to be called by the thread that rendered."""
         self._renderer.close()
 
     def _joint_addresses(self, names: tuple[str, ...]) -> NDArray[np.int64]:

@@ -33,12 +33,12 @@ class Manifest:
     Attributes:
         kind: ``weights`` (the highest version wins) or ``episode`` (each id is wanted once).
         id: Name of the payload, unique within its kind and source.
-        version: Version of the weights; for an episode the policy version that it began with.
+        version: Version of the weights; 0 for an episode.
         size: Bytes of the payload.
         sha256: Hex digest of the payload.
         chunk_size: Bytes of every chunk but the last.
         chunk_count: Number of chunks.
-        signature: Architecture signature of weights; empty for episodes.
+        signature: Architecture of the weights; empty for an episode.
         source: Who sends it, the same after a restart of that sender.
     """
 

@@ -50,10 +50,13 @@ class Inbox:
         last_reason: The last refusal as one line, empty before the first.
     """
 
-    def __init__(self, limit_bytes: int = 64 * 1024 * 1024, max_assemblies: int = 4, signature: str | None = None, sender_timeout_s: float = 10.0) -> None:
-        """``signature`` is the only architecture signature that weights may carry; None lets all pass."""
+    def __init__(
+        self, kind: str, limit_bytes: int = 64 * 1024 * 1024, max_assemblies: int = 4, signature: str | None = None, sender_timeout_s: float = 10.0
+    ) -> None:
+        """Takes payloads of one ``kind``; ``signature`` is the only architecture signature that weights may carry, None lets all pass."""
         self.counters: Counter[str] = Counter()
         self.last_reason = ""
+        self._kind = kind
         self._limit = limit_bytes
         self._max_assemblies = max_assemblies
         self._signature = signature
@@ -85,6 +88,8 @@ class Inbox:
         fault = manifest.fault()
         if fault:
             return self._refuse("malformed_manifest", f"manifest refused: {fault}")
+        if manifest.kind != self._kind:
+            return self._refuse("wrong_kind", f"{manifest.kind} {manifest.id!r} refused: this topic is for payloads of kind {self._kind}")
         if manifest.size > self._limit:
             return self._refuse("too_large", f"{manifest.kind} {manifest.id!r} claims {manifest.size} bytes, more than the limit of {self._limit}")
         if manifest.kind == WEIGHTS and not self._accept_weights(manifest, time.monotonic() if now is None else now):
@@ -127,10 +132,6 @@ class Inbox:
     def forget(self, manifest: Manifest) -> None:
         """Lets a complete payload be taken again when it is announced again."""
         self._finished.pop(manifest.key, None)
-
-    def forget_sender(self) -> None:
-        """Lets the next sender of weights take over at once, for instance when the first one left the graph."""
-        self._sender = ""
 
     def _accept_weights(self, manifest: Manifest, now: float) -> bool:
         if self._sender and manifest.source != self._sender:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
 
 from mechanic_rl_ros.transfer.manifest import MAX_CHUNK_SIZE, Chunk, Manifest, TransferError
 
@@ -50,10 +49,6 @@ class Outbox:
         """Bytes of all payloads held."""
         return sum(manifest.size for manifest, _ in self._held.values())
 
-    def manifests(self) -> list[Manifest]:
-        """What can be asked for, oldest first."""
-        return [manifest for manifest, _ in self._held.values()]
-
     def chunk(self, key: tuple[str, str, str, int], index: int) -> Chunk | None:
         """One chunk, or None when the payload is gone or has no such chunk."""
         manifest, payload = self._held.get(key, (None, b""))
@@ -61,11 +56,3 @@ class Outbox:
             self.refused += 1
             return None
         return Chunk.of(manifest, index, payload)
-
-    def chunks(self, key: tuple[str, str, str, int], indices: Iterable[int] | None = None) -> Iterator[Chunk]:
-        """The chunks ``indices`` (all when None) of one payload; those that are not here are left out."""
-        manifest, _ = self._held.get(key, (None, b""))
-        for index in range(manifest.chunk_count if manifest else 0) if indices is None else indices:
-            chunk = self.chunk(key, index)
-            if chunk is not None:
-                yield chunk

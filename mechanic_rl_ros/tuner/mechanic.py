@@ -1,175 +1,284 @@
-"""Mechanic in relative units: an optimizer whose step size nobody chooses.
+"""Mechanic: a learned scale for the steps of any optimizer.
 
 How to use it::
 
-    tuner = Mechanic(network.parameters())
+    tuner = Mechanic(torch.optim.AdamW(network.parameters(), lr=1.0, fused=True))
     loss.backward(); tuner.step(); tuner.zero_grad()
-    for target, tensor in zip(published, tuner.averages()): target.copy_(tensor)   # what acts
 
-Gradients are taken at the parameters as they stand; what acts, is evaluated and is published are the ``averages``.
+The tuner owns the optimizer that it is given: step, save and restore the tuner only. Schedulers may be attached to either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mechanic_rl_ros.tuner.kernels import place, products
+
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-S_DECAY = 0.01
-UNIT = 0.01  # relative step of Adafactor (Shazeer and Stern 2018): one unit changes a tensor by one percent of its size
-WEIGHT_DECAY = 0.01
-MOMENTUM = 0.9  # of the first moment; under averaging, weight of the average in the point where gradients are taken
-SECOND_MOMENT = 0.999
-EPSILON = 1e-8
+SCALE_BOUND = 1e8
+"""No bettor's reward makes it stake more: gradients that agree for ever would otherwise let it grow until it overflows."""
+
+_STATIONARY = (
+    torch.optim.SGD,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.Adagrad,
+    torch.optim.RMSprop,
+    torch.optim.Adamax,
+    torch.optim.Adadelta,
+)
+"""Optimizers whose update depends on the parameters through weight decay alone: they can step D itself, without a copy."""
 
 
 class Mechanic(torch.optim.Optimizer):
-    """Adam's direction in units of each tensor's own size, with a learned scale per tensor, inside Schedule-Free averaging.
+    """The published tuner (Cutkosky, Defazio, Mehta: Mechanic, a learning rate tuner, NeurIPS 2023, algorithm 1).
 
-    Three published ideas, joined so that no number depends on the problem:
+    With u the update of the base optimizer, D the sum of all updates, x_ref the parameters at the start, g the gradient at x, and for every beta a
+    bettor with maximum m, variance v, reward r and stake s::
 
-    * Mechanic (Cutkosky, Defazio, Mehta: Mechanic, a learning rate tuner, NeurIPS 2023): the sum of all steps D is multiplied by a scale S, learned
-      online from h = <D, g>, the slope of the loss along D.
-    * A relative unit: a step is one percent of the tensor's root mean square (or of the network's, where the tensor is smaller), so S starts at 1
-      instead of 1e-8 and has nothing to discover but a factor of order one.
-    * Schedule-Free averaging (Defazio et al., The road less scheduled, NeurIPS 2024): D is averaged over time, gradients and h are taken between the
-      sum and its average. At the noisy end of a trajectory h says "you have gone too far" at every useful rate; near the average it has the right
-      sign.
+        h = <D, g + s_decay S |g| / (|x| + eps) x>      S the sum of all s
+        m = max(beta m, |h|)    v = beta^2 v + h^2    r = max(0, beta r - s h)
+        s = (s_init m / n + r) / (sqrt(v) + eps)
+        D = D + u    x = x_ref + S D
 
-    Averaging is the default because it acts well without a further number. On lift, base 0.45, 240 episodes, 200 development scenes for each of three
-    practice seeds, it gave 0.960, 0.835, 0.950 (acting plainly 0.805, 0.705, 0.795); without it, with an exponential moving average of decay 0.99 in
-    its place, 0.960, 0.865, 0.970 (0.795, 0.690, 0.740): no difference that these numbers could decide. ``benchmark/practice.py`` makes the former.
+    Inner products and norms run over all parameters of all groups. The first step only makes D; S is s_init from the second on.
 
-    A gradient that is not finite is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are. ``state_dict`` is keyed
-    by position and continues bit-equally.
+    D, not x, is what the base optimizer steps, where that is the same thing: weight decay is added here. Memory beyond the base's: x_ref and D, in
+    fp32 for parameters of lower precision. Any other base (one that looks at the parameters) costs a temporary copy of them in each step.
+
+    A gradient that is not finite skips the step as a whole: parameters, base and bettors stay as they are, and ``skipped`` counts it. A parameter
+    without gradient keeps its D. Without any gradient nothing happens. ``state_dict`` is keyed by position and continues bit-equally; it consists of
+    tensors and plain data.
+
+    On a CUDA device nothing in a step waits for the host when the base is fused (Adam, AdamW, SGD, Adagrad), so that a step can be captured in a graph;
+    other bases cost one synchronisation, for the test of finiteness.
+
+    Attributes:
+        base: The optimizer whose steps are scaled; its parameter groups are the tuner's.
     """
 
-    def __init__(self, params: Iterable[Any], averaging: bool = True) -> None:
-        """Takes the parameters (or groups of them, each a network of its own).
+    def __init__(
+        self, base: torch.optim.Optimizer, *, betas: tuple[float, ...] = BETAS, s_init: float = 1e-8, s_decay: float = 1e-2, eps: float = 1e-8
+    ) -> None:
+        """Takes an optimizer over.
 
         Args:
-            params: As of every ``torch.optim.Optimizer``.
-            averaging: Schedule-Free averaging; without it the parameters themselves act.
+            base: Any optimizer but LBFGS. A learning rate of 1 leaves all scaling to the tuner.
+            betas: One bettor each, in [0, 1].
+            s_init: Scale to start from, in units of the base's update.
+            s_decay: Weight of the pull towards the origin (lambda).
+            eps: Added to denominators.
+
+        Raises:
+            ValueError: A number is out of range.
+            TypeError: The base steps by calling a closure itself.
         """
-        super().__init__(params, {"averaging": averaging, "floor": None, "skipped": 0})
+        if isinstance(base, torch.optim.LBFGS):
+            raise TypeError("LBFGS chooses its own step size: give an optimizer that makes one step per gradient")
+        if not betas or not all(0.0 <= beta <= 1.0 for beta in betas):
+            raise ValueError(f"betas {betas} must be numbers between 0 and 1")
+        for name, value in (("s_init", s_init), ("eps", eps)):
+            if not 0.0 < value < float("inf"):
+                raise ValueError(f"{name} is {value}: it must be a positive number")
+        if not 0.0 <= s_decay < float("inf"):
+            raise ValueError(f"s_decay is {s_decay}: it must not be negative")
+        self.base = base
+        self.betas, self.s_init, self.s_decay, self.eps = tuple(betas), s_init, s_decay, eps
+        self._bettors, self._inner, self._skipped = _zeros(4, len(self.betas)), _zeros(2), torch.zeros((), dtype=torch.int64)
+        self._on_direction = type(base) in _STATIONARY
+        super().__init__(base.param_groups, base.defaults)
+        self.param_groups = base.param_groups  # the same list: what a scheduler does to one holds for both
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds parameters; their start is where they are at their first step."""
+        if self.__dict__.get("param_groups") is self.base.param_groups:
+            self.base.add_param_group(param_group)
+        else:
+            super().add_param_group(param_group)  # the constructor's, of groups that the base has already
+
+    @property
+    def scale(self) -> Tensor:
+        """S, a float64 tensor of one number on the device of the parameters; 0 before the second step."""
+        return self._bettors[3].sum()
 
     @property
     def skipped(self) -> int:
         """Steps that were left out because a gradient was not finite."""
-        return sum(group["skipped"] for group in self.param_groups)
-
-    @property
-    def scale(self) -> float:
-        """Learned scale in relative units, mean over all tensors, weighted by their size; 1 before the first step."""
-        scales = [(self.state[tensor]["bettors"][3].sum(), tensor.numel()) for group in self.param_groups for tensor in group["params"] if tensor in self.state]
-        return float(sum(scale * size for scale, size in scales)) / sum(size for _, size in scales) if scales else 1.0
+        return int(self._skipped)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """Moves every tensor that has a gradient. Returns the closure's loss, if there is one."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Moves all parameters. Returns the closure's loss, if there is one.
+
+        Raises:
+            TypeError: A parameter is complex, or a gradient sparse.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            _step_group(group, self.state)
+        fresh = [tensor for group in self.param_groups for tensor in group["params"] if tensor.grad is not None]
+        if not fresh:
+            return loss
+        for tensor in fresh:
+            self._begin(tensor)
+        slope, gradient_square = self._slope().unbind()
+        finite = torch.isfinite(slope + gradient_square)
+        if not self._waits_for_host():
+            self._move(slope, gradient_square, finite)
+        elif bool(finite):
+            self._move(slope, gradient_square)
+        self._skipped += ~finite
         return loss
 
+    def _waits_for_host(self) -> bool:
+        """Whether the host looks at the gradients before it goes on. On the processor that costs nothing; a fused base can be told not to move."""
+        return not (self._bettors.is_cuda and getattr(self.base, "_step_supports_amp_scaling", False))
+
+    def _begin(self, tensor: Tensor) -> None:
+        if tensor in self.state:
+            return
+        if tensor.is_complex() or tensor.grad is None or tensor.grad.is_sparse:
+            raise TypeError("Mechanic takes dense real gradients only")
+        if not self.state:
+            self._bettors, self._inner, self._skipped = (kept.to(tensor.device) for kept in (self._bettors, self._inner, self._skipped))
+        reference = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
+        direction = torch.zeros_like(reference)
+        self.state[tensor] = {"reference": reference, "direction": direction}
+        if self._on_direction and tensor in self.base.state:
+            self.base.state[direction] = self.base.state.pop(tensor)
+        self._inner[1] += reference.double().square().sum()
+
+    def _known(self) -> list[Tensor]:
+        """Parameters that have had a gradient, in the order of the groups."""
+        return [tensor for group in self.param_groups for tensor in group["params"] if tensor in self.state]
+
+    def _slope(self) -> Tensor:
+        """<D, g> and |g|^2 over all parameters with a gradient, float64 (2,). Where a group maximises, -g is the gradient."""
+        total = torch.zeros_like(self._inner)
+        for maximises in (False, True):
+            tensors = [t for group in self.param_groups if bool(group.get("maximize")) == maximises for t in group["params"] if t.grad is not None]
+            if tensors:
+                found = products([self.state[tensor]["direction"] for tensor in tensors], [tensor.grad for tensor in tensors])  # type: ignore[misc]
+                total[0] += -found[0] if maximises else found[0]
+                total[1] += found[1]
+        return total
+
+    def _move(self, slope: Tensor, gradient_square: Tensor, finite: Tensor | None = None) -> None:
+        """The step itself. With ``finite``, a tensor that says whether it is to have an effect."""
+        bettors = self._bet(slope, gradient_square)
+        self._bettors = bettors if finite is None else torch.where(finite, bettors, self._bettors)
+        decays = self._step_base(finite)
+        known = self._known()
+        states = [self.state[tensor] for tensor in known]
+        directions, references = [state["direction"] for state in states], [state["reference"] for state in states]
+        self._inner = place(directions, references, known, [decays.get(tensor, 0.0) for tensor in known], self.scale)
+
+    def _bet(self, slope: Tensor, gradient_square: Tensor) -> Tensor:
+        """m, v, r, s after a gradient, float64 (4, n): one bettor per beta, S is the sum of what they stake."""
+        m, v, r, s = self._bettors.unbind()
+        pull = self.s_decay * s.sum() * gradient_square.sqrt() / (self._inner[1].sqrt() + self.eps)
+        h = slope + pull * self._inner[0]
+        betas = torch.tensor(self.betas, dtype=m.dtype, device=m.device)
+        m = torch.maximum(betas * m, h.abs())
+        v = betas.square() * v + h.square()
+        denominator = v.sqrt() + self.eps
+        r = torch.minimum((betas * r - s * h).clamp_min(0.0), SCALE_BOUND * denominator)
+        s = (self.s_init * m / len(self.betas) + r) / denominator
+        return torch.stack([m, v, r, s])
+
+    def _step_base(self, finite: Tensor | None) -> dict[Tensor, Any]:
+        """D = D + u without decoupled weight decay; that is returned, as lr * decay of each parameter."""
+        if self._on_direction:
+            with self._directions_as_parameters(), self._lent_gradients(finite) as decays:
+                self.base.step()
+            return decays
+        before = [(tensor, tensor.detach().clone()) for tensor in self._known() if tensor.grad is not None]
+        self.base.step()
+        for tensor, start in before:
+            direction = self.state[tensor]["direction"]
+            direction.add_(tensor.to(direction.dtype) - start.to(direction.dtype))
+        return {}
+
+    @contextmanager
+    def _directions_as_parameters(self) -> Iterator[None]:
+        """Lets the base optimizer see every D in place of its parameter."""
+        kept = [(group, group["params"]) for group in self.param_groups]
+        try:
+            if self._on_direction:
+                for group, tensors in kept:
+                    group["params"] = [self.state[tensor]["direction"] if tensor in self.state else tensor for tensor in tensors]
+            yield
+        finally:
+            for group, tensors in kept:
+                group["params"] = tensors
+
+    @contextmanager
+    def _lent_gradients(self, finite: Tensor | None) -> Iterator[dict[Tensor, Any]]:
+        """Gives every D the gradient of its parameter. Weight decay means the parameter: the base must not decay D."""
+        kept = [(group, group.get("weight_decay") or 0.0) for group in self.param_groups]
+        owners = {id(state["direction"]): tensor for tensor, state in self.state.items() if tensor.grad is not None}
+        decoupled: dict[Tensor, Any] = {}
+        try:
+            if finite is not None:
+                self.base.found_inf, self.base.grad_scale = (~finite).float(), None  # type: ignore[attr-defined]
+            for group, decay in kept:
+                for direction in (shadow for shadow in group["params"] if id(shadow) in owners):
+                    tensor = owners[id(direction)]
+                    direction.grad = tensor.grad.to(direction.dtype)  # type: ignore[union-attr]
+                    if decay and group.get("decoupled_weight_decay", False):
+                        decoupled[tensor] = group["lr"] * decay * (1.0 if finite is None else finite)
+                    elif decay:
+                        direction.grad = torch.add(direction.grad, tensor, alpha=-decay if group.get("maximize") else decay)
+                if decay:
+                    group["weight_decay"] = 0.0
+            yield decoupled
+        finally:
+            for state in self.state.values():
+                state["direction"].grad = None
+            for group, decay in kept:
+                if decay:
+                    group["weight_decay"] = decay
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain data, keyed by position. It shares memory with the tuner, as for every optimizer."""
+        with self._directions_as_parameters():
+            base = self.base.state_dict()
+        positions = {tensor: index for index, tensor in enumerate(tensor for group in self.param_groups for tensor in group["params"])}
+        own = {positions[tensor]: dict(self.state[tensor]) for tensor in self._known()}
+        tuner = {"bettors": self._bettors, "inner": self._inner, "skipped": self._skipped}
+        return {"state": own, "param_groups": base["param_groups"], "base": base["state"], "tuner": tuner}
+
     @torch.no_grad()
-    def averages(self) -> list[Tensor]:
-        """What acts, in the order of the parameters: new tensors, detached."""
-        return [_average(tensor, self.state.get(tensor), group["averaging"]) for group in self.param_groups for tensor in group["params"]]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where another tuner of the same parameters stopped, in a new process too. The parameters themselves are loaded by their model.
+
+        Raises:
+            ValueError: It was saved from other parameter groups.
+        """
+        groups, tensors = self.param_groups, [tensor for group in self.param_groups for tensor in group["params"]]
+        self.state.clear()
+        for index, saved in state_dict["state"].items():
+            self.state[tensors[int(index)]] = {name: value.detach().clone().to(tensors[int(index)].device) for name, value in saved.items()}
+        with self._directions_as_parameters():
+            self.base.load_state_dict({"state": state_dict["base"], "param_groups": state_dict["param_groups"]})
+        for group, loaded in zip(groups, self.base.param_groups, strict=True):
+            group.update({name: value for name, value in loaded.items() if name != "params"})
+        self.base.param_groups = groups  # still the same list: a scheduler may know it
+        tuner = {name: value.detach().clone().to(tensors[0].device) for name, value in state_dict["tuner"].items()}
+        self._bettors, self._inner, self._skipped = tuner["bettors"], tuner["inner"], tuner["skipped"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        hidden = ("_optimizer_", "_zero_grad_profile", "_warned_capturable")
+        return {name: value for name, value in self.__dict__.items() if not name.startswith(hidden)}
 
 
-def _average(tensor: Tensor, state: dict[str, Tensor] | None, averaging: bool) -> Tensor:
-    if not state or not averaging:
-        return tensor.detach().clone()
-    return state["reference"] + state["bettors"][3].sum().to(tensor.dtype) * state["average"]
-
-
-def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) -> None:
-    tensors = [tensor for tensor in group["params"] if tensor.grad is not None]
-    if not tensors:
-        return
-    gradients = [tensor.grad for tensor in tensors]
-    norms = torch.stack(torch._foreach_norm(gradients))
-    if not bool(torch.isfinite(norms).all()):
-        group["skipped"] += 1
-        return
-    if group["floor"] is None:
-        squares = torch.stack([tensor.square().sum() for tensor in group["params"]])
-        group["floor"] = float((squares.sum() / sum(tensor.numel() for tensor in group["params"])).sqrt())
-    for tensor in tensors:
-        if not states[tensor]:
-            states[tensor].update(_initial_state(tensor, group["averaging"]))
-    active = [states[tensor] for tensor in tensors]
-    sizes = torch.stack(torch._foreach_norm(tensors))
-    slopes = _slopes(tensors, gradients, active, norms, sizes, group["averaging"])
-    _advance_directions(tensors, gradients, active, sizes, group["floor"], group["averaging"])
-    scales = _bet(active, slopes).to(tensors[0].dtype).unbind()
-    along = _along(active, group["averaging"])
-    torch._foreach_copy_(tensors, torch._foreach_add([state["reference"] for state in active], torch._foreach_mul(along, scales)))
-
-
-def _initial_state(tensor: Tensor, averaging: bool) -> dict[str, Tensor]:
-    bettors = torch.zeros(4, len(BETAS), device=tensor.device)  # m, V, r, s of every beta
-    state = {"reference": tensor.detach().clone(), "direction": torch.zeros_like(tensor), "second": torch.zeros_like(tensor), "step": torch.zeros(())}
-    state["average" if averaging else "first"] = torch.zeros_like(tensor)
-    return {**state, "bettors": bettors}
-
-
-def _along(active: list[dict[str, Tensor]], averaging: bool) -> list[Tensor]:
-    # The vector that S multiplies: with averaging, the point between the sum of steps and its average.
-    directions = [state["direction"] for state in active]
-    return list(torch._foreach_lerp(directions, [state["average"] for state in active], MOMENTUM)) if averaging else directions
-
-
-def _slopes(tensors: list[Tensor], gradients: list[Any], active: list[dict[str, Tensor]], norms: Tensor, sizes: Tensor, averaging: bool) -> Tensor:
-    # h = <D, g> + lambda S |g| / |x| <D, x>, one number per tensor, before the move.
-    along = _along(active, averaging)
-    along_gradient = torch.stack([torch.dot(a.flatten(), g.flatten()) for a, g in zip(along, gradients, strict=True)])
-    along_value = torch.stack([torch.dot(a.flatten(), x.flatten()) for a, x in zip(along, tensors, strict=True)])
-    scales = torch.stack([state["bettors"][3].sum() for state in active])
-    return along_gradient.float() + S_DECAY * scales * (norms / (sizes + EPSILON)).float() * along_value.float()
-
-
-def _advance_directions(tensors: list[Tensor], gradients: list[Any], active: list[dict[str, Tensor]], sizes: Tensor, floor: float, averaging: bool) -> None:
-    steps = [float(state["step"].add_(1.0)) for state in active]
-    seconds, directions = [state["second"] for state in active], [state["direction"] for state in active]
-    torch._foreach_mul_(seconds, SECOND_MOMENT)
-    torch._foreach_addcmul_(seconds, gradients, gradients, 1.0 - SECOND_MOMENT)
-    denominators = torch._foreach_div(seconds, [1.0 - SECOND_MOMENT**t for t in steps])
-    torch._foreach_sqrt_(denominators)
-    torch._foreach_add_(denominators, EPSILON)
-    if averaging:
-        numerators = gradients  # the interpolation towards the average is the momentum
-    else:
-        firsts = [state["first"] for state in active]
-        torch._foreach_lerp_(firsts, gradients, 1.0 - MOMENTUM)
-        numerators = list(torch._foreach_div(firsts, [1.0 - MOMENTUM**t for t in steps]))
-    updates = torch._foreach_div(numerators, denominators)
-    torch._foreach_add_(updates, tensors, alpha=WEIGHT_DECAY)
-    roots = torch.tensor([tensor.numel() ** 0.5 for tensor in tensors], device=sizes.device, dtype=sizes.dtype)
-    lengths = -UNIT * (sizes / roots).clamp_min(floor) / (torch.stack(torch._foreach_norm(updates)) / roots).clamp_min(1.0)
-    torch._foreach_add_(directions, torch._foreach_mul(updates, lengths.unbind()))
-    if averaging:
-        for state, step in zip(active, steps, strict=True):
-            state["average"].lerp_(state["direction"], 1.0 / step)
-
-
-def _bet(active: list[dict[str, Tensor]], slopes: Tensor) -> Tensor:
-    # One bettor per beta and tensor; S is the sum of what they stake.
-    betas = torch.tensor(BETAS, device=slopes.device)
-    m, v, r, s = torch.stack([state["bettors"] for state in active], dim=1)
-    h = slopes[:, None]
-    m = torch.maximum(betas * m, h.abs())
-    v = betas.square() * v + h.square()
-    r = (betas * r - s * h).clamp_min(0.0)
-    first = torch.tensor([[float(state["step"]) == 1.0] for state in active], device=slopes.device)
-    s = torch.where(first, 1.0 / len(BETAS), (m / len(BETAS) + r) / (v.sqrt() + EPSILON))
-    for state, values in zip(active, torch.stack([m, v, r, s], dim=1).unbind(), strict=True):
-        state["bettors"] = values
-    return s.sum(dim=1)
+def _zeros(*shape: int) -> Tensor:
+    return torch.zeros(shape, dtype=torch.float64)

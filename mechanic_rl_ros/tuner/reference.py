@@ -1,68 +1,66 @@
-"""The tuner for one tensor, written as its equations: slow, plain, and what ``Mechanic`` is tested against."""
+"""Mechanic written as its equations: slow, plain, and what ``Mechanic`` is tested against."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from mechanic_rl_ros.tuner.mechanic import BETAS
+
 
 class ReferenceMechanic:
-    """Relative-unit Mechanic of a single tensor.
+    """The published tuner around a base optimizer (Cutkosky, Defazio, Mehta, NeurIPS 2023, algorithm 1).
 
     Args:
-        start: The tensor's value before training.
-        floor: Root mean square over all parameters of the network before training (F).
-        averaging: Inside Schedule-Free averaging, or plain.
+        base: Steps the parameters itself; the difference is its update u.
+        betas: One bettor each.
+        s_init: Scale to start from.
+        s_decay: Weight of the pull towards the origin.
+        eps: Added to denominators.
     """
 
-    betas = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-    s_decay, unit, weight_decay, epsilon = 0.01, 0.01, 0.01, 1e-8
-    momentum, second_moment = 0.9, 0.999
-
-    def __init__(self, start: Tensor, floor: float, averaging: bool) -> None:
-        self.x_ref, self.floor, self.averaging = start.double(), floor, averaging
-        self.x = self.x_ref.clone()
-        self.D = torch.zeros_like(self.x)  # where the steps went, in relative units
-        self.mean_D = torch.zeros_like(self.x)  # its average over time
-        self.first, self.second = torch.zeros_like(self.x), torch.zeros_like(self.x)
-        n = len(self.betas)
-        self.m, self.V, self.r, self.s = [0.0] * n, [0.0] * n, [0.0] * n, [0.0] * n
-        self.t = 0
+    def __init__(self, base: torch.optim.Optimizer, betas: tuple[float, ...] = BETAS, s_init: float = 1e-8, s_decay: float = 1e-2, eps: float = 1e-8) -> None:
+        self.base, self.betas, self.s_init, self.s_decay, self.eps = base, betas, s_init, s_decay, eps
+        self.x_ref: dict[Tensor, Tensor] = {}
+        self.D: dict[Tensor, Tensor] = {}
+        n = len(betas)
+        self.m, self.v, self.r, self.s = [0.0] * n, [0.0] * n, [0.0] * n, [0.0] * n
 
     @property
     def scale(self) -> float:
-        """How many relative units one step is worth, S."""
+        """S, the sum of all stakes."""
         return sum(self.s)
 
-    def step(self, gradient: Tensor) -> Tensor:
-        """Takes the gradient at ``x``; returns the next ``x``."""
-        g, self.t = gradient.double(), self.t + 1
-        along = (1 - self.momentum) * self.D + self.momentum * self.mean_D if self.averaging else self.D
-        h = float((along * g).sum() + self.s_decay * self.scale * g.norm() / (self.x.norm() + self.epsilon) * (along * self.x).sum())
-        self._move(g)
-        self._bet(h)
-        along = (1 - self.momentum) * self.D + self.momentum * self.mean_D if self.averaging else self.D
-        self.x = self.x_ref + self.scale * along
-        return self.x
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step with the gradients that the parameters have; none counts as zero, but the base leaves that parameter alone."""
+        g: dict[Tensor, Tensor] = {}
+        for group in self.base.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p not in self.D:
+                    self.x_ref[p], self.D[p] = p.clone(), torch.zeros_like(p)
+                if p in self.D:
+                    g[p] = torch.zeros_like(p) if p.grad is None else -p.grad if group.get("maximize") else p.grad
+        x = {p: p.clone() for p in self.D}
+        pull = self.s_decay * self.scale * norm(g) / (norm(x) + self.eps)
+        h = sum(float((self.D[p] * (g[p] + pull * x[p])).sum()) for p in self.D)
+        self.base.step()
+        for p in self.D:
+            self.D[p] += p - x[p]
+        self.bet(h)
+        for p in self.D:
+            p.copy_(self.x_ref[p] + self.scale * self.D[p])
 
-    def average(self) -> Tensor:
-        """The point that acts: the average under averaging, else ``x`` itself."""
-        return self.x_ref + self.scale * self.mean_D if self.averaging else self.x
-
-    def _move(self, g: Tensor) -> None:
-        beta = 0.0 if self.averaging else self.momentum  # under averaging, the interpolation is the momentum
-        self.first = beta * self.first + (1 - beta) * g
-        self.second = self.second_moment * self.second + (1 - self.second_moment) * g * g
-        direction = self.first / (1 - beta**self.t) / ((self.second / (1 - self.second_moment**self.t)).sqrt() + self.epsilon)
-        u = -direction - self.weight_decay * self.x
-        size = max(float(self.x.square().mean().sqrt()), self.floor)
-        self.D = self.D + self.unit * size * u / max(1.0, float(u.square().mean().sqrt()))
-        self.mean_D = (1 - 1 / self.t) * self.mean_D + self.D / self.t
-
-    def _bet(self, h: float) -> None:
+    def bet(self, h: float) -> None:
+        """Lets every bettor see the slope along D."""
         n = len(self.betas)
         for i, beta in enumerate(self.betas):
             self.m[i] = max(beta * self.m[i], abs(h))
-            self.V[i] = beta**2 * self.V[i] + h * h
+            self.v[i] = beta**2 * self.v[i] + h * h
             self.r[i] = max(0.0, beta * self.r[i] - self.s[i] * h)
-            self.s[i] = 1 / n if self.t == 1 else (self.m[i] / n + self.r[i]) / (self.V[i] ** 0.5 + self.epsilon)
+            self.s[i] = (self.s_init * self.m[i] / n + self.r[i]) / (self.v[i] ** 0.5 + self.eps)
+
+
+def norm(tensors: dict[Tensor, Tensor]) -> float:
+    """Euclidean norm over all tensors."""
+    return sum(float((tensor * tensor).sum()) for tensor in tensors.values()) ** 0.5

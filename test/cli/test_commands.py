@@ -15,7 +15,7 @@ from mechanic_rl_ros.cli.main import app
 from mechanic_rl_ros.replay.store import EpisodeStore
 
 
-@pytest.mark.parametrize("command", ["collect", "pretrain", "finetune", "evaluate", "report", "doctor"])
+@pytest.mark.parametrize("command", ["collect", "pretrain", "finetune", "evaluate", "report", "study", "doctor"])
 def test_help_says_what_a_command_does_and_shows_examples(command):
     shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0

@@ -3,17 +3,22 @@
 import importlib.util
 import io
 import json
+import re
+import resource
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
+from mechanic_rl_ros.cli.patience import Patience
 from mechanic_rl_ros.cli.run_folder import default_folder, open_run
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.metrics import MetricsWriter, read_metrics
+from mechanic_rl_ros.paths import config_directory
 
 BUILT = importlib.util.find_spec("mechanic_rl_ros.msg") is not None
 
@@ -38,6 +43,19 @@ def test_a_run_folder_keeps_the_parameters_of_its_last_start_also_when_they_are_
     for file in (tmp_path / "mine.yaml", kept):
         open_run(folder, {"task": "lift"}, file)
         assert kept.read_text() == (tmp_path / "mine.yaml").read_text()
+
+
+def test_a_run_folder_keeps_the_learner_settings_and_the_embodiment_that_are_in_use_wherever_they_came_from(tmp_path):
+    (tmp_path / "slow.yaml").write_text("filtered_iql: {warmup_episodes: 7}\n")
+    (tmp_path / "mine.yaml").write_text(f"/robot1: {{learner_node: {{ros__parameters: {{learner_file: {tmp_path / 'slow.yaml'}}}}}}}\n")
+    (tmp_path / "arm.yaml").write_text((config_directory() / "embodiment" / "fr3.yaml").read_text().replace("policy_rate: 10.0", "policy_rate: 5.0"))
+    options = {"embodiment": str(tmp_path / "arm.yaml")}
+    folder = open_run(tmp_path / "run", options, tmp_path / "mine.yaml")
+    kept = {name: (folder / "config" / name).read_text() for name in ("learner.yaml", "embodiment/arm.yaml")}
+    assert kept == {"learner.yaml": (tmp_path / "slow.yaml").read_text(), "embodiment/arm.yaml": (tmp_path / "arm.yaml").read_text()}
+    (tmp_path / "mine.yaml").write_text(f"/**/learner_node: {{ros__parameters: {{learner_file: {folder / 'config' / 'learner.yaml'}}}}}\n")
+    open_run(folder, options, tmp_path / "mine.yaml")
+    assert (folder / "config" / "learner.yaml").read_text() == kept["learner.yaml"], "its own copy, which the package's does not replace"
 
 
 def test_a_folder_that_holds_something_else_is_not_touched(tmp_path):
@@ -183,18 +201,60 @@ def test_a_run_that_was_stopped_goes_on_with_its_episodes_and_what_it_has_learne
     _await_record(process, tmp_path, "learner", lambda record: record["version"] > 0)
     process.send_signal(signal.SIGINT)
     assert process.wait(120) == 0, process.stderr.read()
-    before = {path.name: path.read_bytes() for path in episodes.iterdir()}
+    before = {path.name: path.read_bytes() for path in episodes.glob("*.mcap")}
     learned = _last(tmp_path, "learner")["updates"]
     assert 1 <= len(before) < 3
     process = practise(3, "--no-evaluate")
     _, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
-    after = {path.name: path.read_bytes() for path in episodes.iterdir()}
+    after = {path.name: path.read_bytes() for path in episodes.glob("*.mcap")}
     assert before.items() <= after.items()
     assert len(after) == 3
-    assert f"restored {learned} updates" in (tmp_path / "run" / "logs" / "learner_node.log").read_text()
-    assert _last(tmp_path, "learner")["updates"] > learned
+    restored = int(re.search(r"restored (\d+) updates", (tmp_path / "run" / "logs" / "learner_node.log").read_text())[1])
+    assert restored >= max(1, learned), "what was learned after the last word on it is not lost either"
+    assert _last(tmp_path, "learner")["updates"] > restored
     assert sorted(record["number"] for record in _records(tmp_path) if record["kind"] == "episode" and record["outcome"] != "aborted") == [1, 2, 3]
+
+
+@NEEDS_NODES
+def test_a_disk_that_is_full_stops_the_run_with_the_reason_that_was_shown_while_it_waited_even_without_room_for_a_report(start, checkpoint, tmp_path):
+    """The size limit of files stands in for the end of the disk, a folder in the way for a report that does not fit."""
+    (tmp_path / "nodes.yaml").write_text(json.dumps({"/**/episode_node": {"ros__parameters": {"step_limit": 3}}}))
+    options = ["--checkpoint", checkpoint, "--run-directory", "run", "--parameter-file", "nodes.yaml", "--real-time-factor", 3, "--patience", 30]
+    process = start("finetune", *options)
+    _await_record(process, tmp_path, "run", lambda record: True)
+    recorder = next(child for child in psutil.Process(process.pid).children(recursive=True) if "recorder_node" in " ".join(child.cmdline()))
+    resource.prlimit(recorder.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    (tmp_path / "run" / "report.png").mkdir()
+    out, err = process.communicate(timeout=270)
+    assert process.returncode == 1, err
+    beside, line = err.splitlines()
+    assert beside.startswith("no report: ")
+    assert line.startswith("mechanic-rl: practice stood still for ")
+    assert "waiting for recorder_node (cannot write episode" in line
+    assert "waiting for recorder_node (cannot write episode" in out
+    assert not _mentioning(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(("reason", "seconds"), [("waiting for camera_node (nothing heard from it)", 10.0), ("waiting for learner_node (not active)", 50.0)])
+def test_patience_ends_when_the_same_reason_has_held_for_so_long_later_for_the_learner(tmp_path, reason, seconds):
+    patience = Patience(10.0, tmp_path, now_s=1000.0)
+    patience.see([{"kind": "waiting", "reason": "waiting for policy_node (not active)"}], 1000.0)
+    patience.see([{"kind": "waiting", "reason": ""}], 1009.0)
+    patience.see([{"kind": "waiting", "reason": reason}], 1018.0)
+    for second in range(int(seconds) + 1):
+        patience.see([{"kind": "learner"}], 1018.0 + second)
+    with pytest.raises(UserError, match=rf"stood still for {seconds + 1:.0f} s, {re.escape(reason)}"):
+        patience.see([{"kind": "learner"}], 1019.0 + seconds)
+
+
+def test_patience_ends_when_nothing_at_all_is_recorded_for_so_long(tmp_path):
+    patience = Patience(10.0, tmp_path, now_s=1000.0)
+    patience.see([], 1009.0)
+    patience.see([{"kind": "sim"}], 1010.0)
+    patience.see([], 1020.0)
+    with pytest.raises(UserError, match=rf"nothing was recorded for 11 s: there are \d+ MB free in {re.escape(str(tmp_path))}"):
+        patience.see([], 1021.0)
 
 
 def _await_record(process, folder, kind, condition):

@@ -25,18 +25,22 @@ def test_wrong_usage(refused, arguments, words):
     assert all(word in line for word in words), line
 
 
-def test_a_missing_checkpoint(refused):
-    line = refused("evaluate", "nowhere")
+@pytest.mark.parametrize("command", [["evaluate"], ["finetune", "--checkpoint"]])
+def test_a_missing_checkpoint(refused, tmp_path, command):
+    line = refused(*command, "nowhere")
     assert "nowhere" in line
     assert "mechanic-rl pretrain" in line
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unreadable_checkpoint(refused, checkpoint, tmp_path):
+@pytest.mark.parametrize("command", [["evaluate"], ["finetune", "--checkpoint"]])
+def test_an_unreadable_checkpoint(refused, checkpoint, tmp_path, command):
     damaged = shutil.copytree(checkpoint, tmp_path / "damaged")
     data = bytearray((damaged / "weights.safetensors").read_bytes())
     data[len(data) // 2] ^= 1
     (damaged / "weights.safetensors").write_bytes(data)
-    assert "damaged" in refused("evaluate", damaged)
+    assert "damaged" in refused(*command, damaged)
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
 
 
 def test_a_checkpoint_of_another_architecture(refused, checkpoint, tmp_path):
@@ -56,7 +60,7 @@ def test_a_checkpoint_of_another_robot(refused, checkpoint, tmp_path):
     assert "policy_rate" in line
 
 
-@pytest.mark.parametrize("command", [["collect", "--output", "data"], ["finetune"]])
+@pytest.mark.parametrize("command", [["collect", "-o", "data"], ["pretrain", "--demonstrations", "data", "-o", "policy"], ["finetune"], ["evaluate", "policy"]])
 def test_an_unknown_task(refused, command):
     line = refused(*command, "--task", "juggle")
     assert "juggle" in line
@@ -86,11 +90,26 @@ def test_a_parameter_out_of_range(refused, tmp_path):
     assert "between" in line
 
 
-def test_a_folder_that_cannot_be_written(refused, tmp_path):
+@pytest.mark.parametrize(
+    "command",
+    [["collect", "--output", "file/data"], ["pretrain", "--demonstrations", "empty", "--output", "file/policy"], ["finetune", "--run-directory", "file/run"]],
+    ids=lambda command: command[0],
+)
+def test_a_folder_that_cannot_be_written_is_found_before_the_work_begins(refused, checkpoint, tmp_path, command):
     (tmp_path / "file").write_text("in the way")
-    line = refused("collect", "--output", "file/data", "--config", _config(tmp_path))
+    (tmp_path / "empty").mkdir()  # a complaint about missing demonstrations would come later
+    line = refused(*command, *(["--checkpoint", checkpoint] if command[0] == "finetune" else []))
     assert "file" in line
     assert "choose another folder" in line
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "thesis"])
+def test_what_is_no_checkpoint_is_not_replaced_by_one(refused, tmp_path, name):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("precious")
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert "is no checkpoint: choose another folder" in refused("pretrain", "--demonstrations", "thesis", "--output", name)
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == (tmp_path / "thesis.tex").read_text() == "precious"
 
 
 def test_a_full_disk_loses_nothing_that_was_complete(refused, demonstrations, tmp_path):
@@ -102,6 +121,14 @@ def test_a_full_disk_loses_nothing_that_was_complete(refused, demonstrations, tm
     line = refused(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     assert "free some space" in line
     assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+
+
+def test_a_policy_that_does_not_fit_the_disk_leaves_nothing_half_written(refused, demonstrations, quick_config, tmp_path):
+    arguments = ["pretrain", "--demonstrations", demonstrations, "--output", "policy", "--config", quick_config]
+    line = refused(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+    assert "policy" in line
+    assert "free some space" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_that_does_not_fit_the_disk(refused, tmp_path):

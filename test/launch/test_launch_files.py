@@ -11,7 +11,7 @@ import yaml
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.graph import GraphSettings, NodeSpec, describe
-from mechanic_rl_ros.ros_domain import REACH_VARIABLES
+from mechanic_rl_ros.ros_domain import REACH_VARIABLES, free_domain
 
 # A folder called launch lies in this repository too, so that the name alone may be importable.
 pytest.importorskip("launch.launch_context")
@@ -29,6 +29,11 @@ def load(name: str) -> ModuleType:
 
 def actions(name: str, **arguments: str) -> list[Any]:
     """What the launch file starts, given these arguments, without starting it."""
+    return begun(name, **arguments)[1]
+
+
+def begun(name: str, **arguments: str) -> tuple[Any, list[Any]]:
+    """The same with the context of the launch, which lives as long as the launch would."""
     from launch.actions import DeclareLaunchArgument
     from launch.launch_context import LaunchContext
 
@@ -40,7 +45,7 @@ def actions(name: str, **arguments: str) -> list[Any]:
     for action in module.generate_launch_description().entities:
         if isinstance(action, DeclareLaunchArgument):
             action.execute(context)
-    return module.start(context)
+    return context, module.start(context)
 
 
 def nodes(started: list[Any]) -> list[Any]:
@@ -106,6 +111,22 @@ def test_only_an_embedded_simulation_is_kept_on_this_machine(tmp_path: Path) -> 
     assert not kept(run_directory=str(tmp_path / "b"), simulation="none")
 
 
+def test_while_a_launch_lives_others_get_neither_its_run_folder_nor_the_domain_of_its_simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain()))
+    held, _ = begun("finetune", run_directory=str(tmp_path / "a"))
+    for name, arguments in (("finetune", {"run_directory": str(tmp_path / "b")}), ("simulation", {})):
+        with pytest.raises(UserError, match=r"is in use by another run.*export ROS_DOMAIN_ID=\d+"):
+            actions(name, **arguments)
+    assert not (tmp_path / "b").exists()
+    actions("finetune", run_directory=str(tmp_path / "b"), simulation="none")
+    del held
+    held, _ = begun("finetune", run_directory=str(tmp_path / "c"), simulation="none")
+    with pytest.raises(UserError, match="c is in use by another run"):
+        actions("finetune", run_directory=str(tmp_path / "c"), simulation="none")
+    del held
+    actions("finetune", run_directory=str(tmp_path / "c"), simulation="none")
+
+
 @pytest.mark.parametrize(("arguments", "message"), [({"seed": "99"}, "seed"), ({"episodes": "many"}, "episodes:=many is not a number")])
 def test_a_wrong_argument_is_a_user_error_and_leaves_nothing_behind(tmp_path: Path, arguments: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -143,7 +164,6 @@ def test_a_real_node_with_a_mistake_says_so_and_ends_the_launch_by_itself(monkey
     from launch.event_handlers import OnProcessExit, OnProcessIO
 
     from launch import LaunchDescription, LaunchService
-    from mechanic_rl_ros.ros_domain import free_domain
 
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain()))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

@@ -22,7 +22,7 @@ from mechanic_rl_ros.policy.acting import Actor, acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
 from mechanic_rl_ros.safety.kinematics import Kinematics
 from mechanic_rl_ros.sim.trajectory import TrajectoryController
-from mechanic_rl_ros.transfer import Inbox, Outbox
+from mechanic_rl_ros.transfer import EPISODE, WEIGHTS, Inbox, Outbox
 
 EMBODIMENT = load_embodiment()
 HOME = np.array(EMBODIMENT.joints.home)
@@ -44,6 +44,7 @@ class Feed:
     def __init__(self, probe):
         self.probe, self.now_ns, self.number, self.index = probe, 50 * 10**9, 0, 0
         self.delay_ns = 0  # of everything that it sends
+        self.finger = 0.03
         publish = probe.node.create_publisher
         self.images = {key: publish(Image, spec.topic, qos.COMMAND) for key, spec in EMBODIMENT.cameras.items()}
         self.joints = publish(JointState, EMBODIMENT.joints.topic, qos.COMMAND)
@@ -85,7 +86,7 @@ class Feed:
         self.index += 1
         self._tell_time()
         time = stamp(self.now_ns)
-        state = JointState(name=[*EMBODIMENT.joints.names, EMBODIMENT.joints.finger], position=[*(HOME + 0.001 * self.index), 0.03])
+        state = JointState(name=[*EMBODIMENT.joints.names, EMBODIMENT.joints.finger], position=[*(HOME + 0.001 * self.index), self.finger])
         state.header.stamp = time
         self.joints.publish(state)
         for key, image in pictures(self.index).items():
@@ -117,10 +118,10 @@ class Teacher:
 class Pupil:
     """Receives payloads as policy (weights) or learner (episodes) do."""
 
-    def __init__(self, probe, prefix, profile):
+    def __init__(self, probe, prefix, profile, **options):
         self.completed = []
-        self.inbox = Inbox()
-        self.receiver = PayloadReceiver(probe.node, prefix, profile, self.inbox, lambda completed, announced: self.completed.append(completed))
+        self.inbox = Inbox({"episodes": EPISODE, "weights": WEIGHTS}[prefix])
+        self.receiver = PayloadReceiver(probe.node, prefix, profile, self.inbox, lambda completed, announced: self.completed.append(completed), **options)
 
 
 class Arm:
@@ -132,6 +133,7 @@ class Arm:
         self.kinematics = Kinematics(EMBODIMENT)
         self.now_ns, self.number, self.drive = 100 * 10**9, 0, None
         self.clock_runs = self.joints_flow = self.episode_node_lives = True
+        self.finger = 0.04
         self.step_limit = 600
         self.speeds = []  # of the fastest joint, (arm's time in ns, rad/s)
         hear, publish = self.probe.hear, self.probe.node.create_publisher
@@ -170,7 +172,7 @@ class Arm:
         positions, velocities = self.controller.sample(self.now_ns)
         self.speeds.append((self.now_ns, float(np.abs(velocities).max())))
         if self.joints_flow:
-            message = JointState(name=[*NAMES, EMBODIMENT.joints.finger], position=[*positions, 0.04], velocity=[*velocities, 0.0])
+            message = JointState(name=[*NAMES, EMBODIMENT.joints.finger], position=[*positions, self.finger], velocity=[*velocities, 0.0])
             message.header.stamp = stamp(self.now_ns)
             self.joints.publish(message)
         if self.drive is not None and self.now_ns % 200_000_000 == 0:
@@ -182,6 +184,11 @@ class Arm:
         for name, value in changes.items():
             setattr(message, name, value)
         self.chunks.publish(message)
+
+    def operate(self, action):
+        message = msg.Intervention(active=True, action=action)
+        message.header.stamp = stamp(self.now_ns)
+        self.operator.publish(message)
 
     def announce(self, state):
         self.state = State(step_limit=self.step_limit, id=self.id, number=self.number, state=state)
@@ -226,12 +233,23 @@ class Arm:
         """Level and message of the node's last diagnostics."""
         return next(((s.level, s.message) for array in reversed(self.diagnostics) for s in array.status if s.name == "command_node"), (b"", ""))
 
+    def value(self, key):
+        """A value of the node's last diagnostics."""
+        statuses = (s for array in reversed(self.diagnostics) for s in array.status if s.name == "command_node")
+        return next(value.value for status in statuses for value in status.values if value.key == key)
+
     def holding(self):
         return self.says()[1].removeprefix("holding: ")
 
     def await_holding(self, reason):
         self.diagnostics.clear()
         self.probe.wait_for(lambda: self.holding() == reason, f"holding because {reason}")
+
+    def await_fresh_status(self):
+        """Waits until what was measured before is told; what ``status`` holds from now on was measured from now on."""
+        self.status.clear()
+        self.probe.wait_for(lambda: self.status, "a status")
+        self.status.clear()
 
     def await_motion(self):
         before = self.hand()

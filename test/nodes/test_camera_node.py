@@ -2,10 +2,13 @@
 
 import array
 
+import cv2
 import numpy as np
 import pytest
+import yaml
 from diagnostic_msgs.msg import DiagnosticArray
-from sensor_msgs.msg import Image
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
 
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.nodes import qos
@@ -166,3 +169,80 @@ def test_an_image_that_cannot_be_used_ends_the_node_with_one_line(ros, data, enc
     assert line.startswith("camera_node: error: ")
     for word in words:
         assert word in line
+
+
+class Compressed:
+    """A driver that sends compressed images, and the node that gets them."""
+
+    TOPIC = "camera/front/image_raw/compressed"
+
+    def __init__(self, ros, folder):
+        nodes, self.probe = ros
+        embodiment = EMBODIMENT.to_dict()
+        embodiment["cameras"]["front"]["raw_topic"] = self.TOPIC
+        (folder / "compressed.yaml").write_text(yaml.safe_dump(embodiment))
+        self.process = nodes.start("camera_node", embodiment=folder / "compressed.yaml")
+        self.heard = self.probe.hear(Image, FRONT.topic, qos.SENSOR)
+        self.raw = self.probe.speaker(CompressedImage, self.TOPIC, qos.COMMAND)
+        self.now_ns = 10**9
+
+    def send(self, kind, data):
+        self.now_ns += 10**8
+        message = CompressedImage(format=kind, data=array.array("B", data))
+        message.header.stamp, message.header.frame_id = stamp(self.now_ns), FRONT.frame
+        self.raw.publish(message)
+
+    def answer(self, picture, suffix):
+        """The image that the node makes of ``picture`` (RGB or grey)."""
+        data = cv2.imencode(suffix, picture[..., ::-1] if picture.ndim == 3 else picture)[1].tobytes()
+        self.heard.clear()
+        timer = self.probe.every(0.05, lambda: self.send(suffix[1:], data))
+        self.probe.wait_for(lambda: self.heard, "an image")
+        self.probe.node.destroy_timer(timer)
+        return pixels(self.heard[0])
+
+
+def test_compressed_images_are_taken_in_colour_and_in_grey(ros, tmp_path):
+    compressed = Compressed(ros, tmp_path)
+    raw = picture()
+    grey = np.repeat(raw[..., :1], 3, axis=2)
+    observer = Observer(EMBODIMENT)
+    assert np.array_equal(compressed.answer(raw, ".png"), observer.image("front", raw))
+    assert np.abs(compressed.answer(raw, ".jpg").astype(int) - observer.image("front", raw)).mean() < 8, "JPEG loses a little"
+    compressed.send("png", b"")
+    assert np.array_equal(compressed.answer(raw[..., 0], ".png"), observer.image("front", grey))
+
+
+def test_a_compressed_image_that_cannot_be_read_ends_the_node_with_one_line(ros, tmp_path):
+    compressed = Compressed(ros, tmp_path)
+    compressed.probe.every(0.05, lambda: compressed.send("jpeg", b"no picture at all"))
+    compressed.probe.wait_for(compressed.process.ended, "the end of camera_node")
+    assert compressed.process.status() == 1
+    line = compressed.process.output.strip().splitlines()[-1]
+    assert line.startswith("camera_node: error: camera front: compressed image 'jpeg' cannot be converted")
+    assert line.endswith("set the driver to jpeg or png of 8 bits")
+
+
+def test_the_rate_of_a_camera_is_told_and_one_that_is_too_slow_is_warned_of(ros):
+    nodes, probe = ros
+    nodes.start("camera_node", use_sim_time=True)
+    clock, raw = probe.speaker(Clock, "/clock", qos.SENSOR), probe.speaker(Image, FRONT.raw_topic, qos.COMMAND)
+    diagnostics = probe.hear(DiagnosticArray, "/diagnostics", 10)
+    now_ns, step_ns = 10**9, 2 * 10**8
+
+    def take_picture():
+        nonlocal now_ns
+        now_ns += step_ns
+        clock.publish(Clock(clock=stamp(now_ns)))
+        raw.publish(image_message(picture(), "rgb8", now_ns))
+
+    def told(rate, slow):
+        statuses = [
+            status for array in diagnostics for status in array.status if {"front_rate": rate}.items() <= {v.key: v.value for v in status.values}.items()
+        ]
+        return statuses and slow == ("camera front gives 5.0 frames per second, the policy wants 10" in statuses[-1].message)
+
+    probe.every(0.05, take_picture)
+    probe.wait_for(lambda: told("5.0", slow=True), "the warning")
+    step_ns = 10**8
+    probe.wait_for(lambda: told("10.0", slow=False), "the all-clear")

@@ -9,10 +9,11 @@ from lifecycle_msgs.msg import Transition
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.data import Source
 from mechanic_rl_ros.embodiment import load_embodiment
-from mechanic_rl_ros.nodes.base import nanoseconds, stamp
+from mechanic_rl_ros.nodes.base import nanoseconds
 
 EMBODIMENT = load_embodiment()
 FORWARD = (0.3, 0.0, 0.0, -1.0)
+SLOWLY = (0.05, 0.0, 0.0, -1.0)
 STOP_S = 1.0  # of the arm's time: the age of a joint state, the slowest stop, and slack for messages on a busy machine
 
 
@@ -25,6 +26,7 @@ def cell(shared_ros, play):
 def arm(cell):
     yield cell
     cell.clock_runs = cell.joints_flow = cell.episode_node_lives = True
+    cell.finger = 0.04
     cell.step_limit = 600
     if cell.number:
         cell.end()
@@ -139,13 +141,7 @@ def test_an_operator_has_precedence_until_he_lets_go(arm):
     arm.drive = FORWARD
     arm.await_motion()
     before = arm.hand()
-
-    def operate():
-        message = msg.Intervention(active=True, action=[0.0, 0.0, 0.4, -1.0])
-        message.header.stamp = stamp(arm.now_ns)
-        arm.operator.publish(message)
-
-    timer = arm.probe.every(0.05, operate)
+    timer = arm.probe.every(0.05, lambda: arm.operate((0.0, 0.0, 0.4, -1.0)))
     arm.probe.wait_for(lambda: arm.hand()[2] > before[2] + 0.02, "the operator's motion")
     arm.probe.wait_for(lambda: any(executed.source == Source.HUMAN for executed in arm.executed), "an executed action of the operator")
     arm.probe.node.destroy_timer(timer)
@@ -157,6 +153,62 @@ def test_an_operator_has_precedence_until_he_lets_go(arm):
     assert arm.speed() == 0.0, "also when the clock was set back"
     arm.operator.publish(msg.Intervention(active=False))
     arm.await_motion()
+
+
+def test_what_the_hand_was_told_is_repeated_since_its_controller_may_have_missed_it(arm):
+    arm.begin()
+    arm.drive = (0.02, 0.0, 0.0, 1.0)
+    arm.probe.wait_for(lambda: arm.fingers and arm.fingers[-1].data[0] == 0.0, "a closed hand")
+    arm.fingers.clear()
+    arm.probe.wait_for(lambda: len(arm.fingers) >= 2, "two repetitions")
+    assert {finger.data[0] for finger in arm.fingers} == {0.0}
+
+
+def test_joint_states_that_are_not_finite_are_refused_with_the_reason_and_stop_the_arm(arm):
+    arm.begin()
+    arm.drive = FORWARD
+    arm.await_motion()
+    arm.finger, since_ns = float("nan"), arm.now_ns
+    arm.probe.wait_for(lambda: "no finite position of fr3_finger_joint1" in arm.says()[1], "the refusal")
+    arm.pass_time(2 * STOP_S)
+    assert arm.rests_from(since_ns + round(STOP_S * 1e9))
+    arm.finger, arm.drive = 0.04, tuple(-x for x in FORWARD)
+    arm.await_motion()
+
+
+def test_a_chunk_counts_once_for_the_latency_though_the_arm_holds_in_between(arm):
+    arm.begin()
+    arm.await_fresh_status()
+    arm.send(SLOWLY, horizon=200, actions=list(SLOWLY) * 200)
+    arm.await_motion()
+    arm.joints_flow = False
+    arm.pass_time(STOP_S)
+    assert arm.speed() == 0.0
+    arm.joints_flow = True
+    arm.await_motion()
+    seen = len(arm.status)
+    arm.probe.wait_for(lambda: len(arm.status) > seen, "the status of that time")
+    assert sum(len(status.latencies) for status in arm.status) == 1
+
+
+def test_what_an_operator_does_says_nothing_of_the_latency(arm):
+    arm.begin()
+    arm.await_fresh_status()
+    timer = arm.probe.every(0.05, lambda: arm.operate(SLOWLY))
+    arm.await_motion()
+    seen = len(arm.status)
+    arm.probe.wait_for(lambda: len(arm.status) > seen, "the status of that time")
+    arm.probe.node.destroy_timer(timer)
+    arm.operator.publish(msg.Intervention(active=False))
+    assert not any(status.latencies for status in arm.status)
+
+
+def test_chunks_that_come_out_of_order_are_counted(arm):
+    arm.begin()
+    before = int(arm.value("refused_chunks"))
+    arm.send(SLOWLY)
+    arm.send(SLOWLY, at_ns=arm.now_ns - EMBODIMENT.period_ns)
+    arm.probe.wait_for(lambda: int(arm.value("refused_chunks")) > before, "the count of refused chunks")
 
 
 def test_a_clock_that_stands_still_stops_all_commands_and_one_that_goes_on_starts_them(arm):

@@ -4,6 +4,7 @@ import signal
 from itertools import groupby
 
 import pytest
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from mechanic_rl_ros.srv import ResetScene
 from rosgraph_msgs.msg import Clock
@@ -30,6 +31,7 @@ class Scene:
         self.diagnostics = publish(DiagnosticArray, "/diagnostics", 10)
         self.labels = publish(msg.Label, "label", qos.COMMAND)
         self.executed, self.idle = publish(msg.ExecutedAction, "executed_action", qos.COMMAND), False
+        self.records = publish(msg.EpisodeRecord, "episode_record", qos.EPISODE)
         self.states = self.probe.hear(State, "episode", qos.STATE)
         self.rewards = self.probe.hear(msg.Reward, "reward", qos.COMMAND)
         self.probe.every(TICK_NS * 1e-9, self._tick)
@@ -196,6 +198,50 @@ def test_a_run_that_was_stopped_goes_on_with_the_next_number_and_seed(ros, play,
     scene.await_state(State.FINISHED)
 
 
+def test_an_episode_that_the_recorder_discarded_is_made_up_for_with_a_new_scene(ros):
+    scene = Scene(ros).serve().start(episodes=1, seed_first=40, step_limit=2)
+    finished = scene.await_state(State.FINISHED, 1)
+    scene.records.publish(msg.EpisodeRecord(id=finished.id, kept=True))
+    scene.records.publish(msg.EpisodeRecord(id=finished.id, kept=False, reason="frames are missing"))
+    scene.await_state(State.FINISHED, 2)
+    assert scene.seeds == [40, 41]
+
+
+def test_no_scene_is_practised_twice_even_if_nothing_of_it_was_kept(ros, tmp_path):
+    scene = Scene(ros).serve().start(directory=tmp_path, seed_first=40, step_limit=600)
+    scene.await_state(State.RUNNING, 1)
+    scene.process.kill()
+    scene.states.clear()
+    scene.start(directory=tmp_path, seed_first=40, step_limit=600)
+    assert scene.await_state(State.RUNNING).number == 2
+    assert scene.seeds == [40, 41]
+
+
+def test_a_folder_that_does_not_take_the_number_is_told_and_practice_goes_on(ros, tmp_path):
+    scene = Scene(ros).serve().start(directory=tmp_path / "nowhere", step_limit=600)
+    scene.await_state(State.RUNNING, 1)
+    assert "a run that goes on from here may repeat a scene" in scene.process.output
+
+
+def test_damaged_files_do_not_count_as_completed_episodes_and_their_numbers_are_not_used_again(ros, play, tmp_path):
+    store = EpisodeStore(tmp_path)
+    store.add(play["episode"]("lift_old_1", steps=2))
+    damaged = store.add(play["episode"]("lift_old_2", steps=2))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    scene = Scene(ros).serve().start(directory=store.folder, episodes=2, step_limit=2)
+    assert scene.await_state(State.RUNNING).number == 3
+    scene.await_state(State.FINISHED, 3)
+
+
+def test_a_reset_that_is_not_answered_is_given_up_after_the_patience_that_was_asked_for(ros):
+    scene = Scene(ros)
+    deaf = rclpy.create_node("deaf", context=scene.probe.context, use_global_arguments=False)  # nobody spins it
+    deaf.create_service(ResetScene, "reset_scene", lambda request, response: response)
+    scene.start(reset_patience=0.2)
+    scene.await_reason("reset failed 2 times: the service reset_scene does not answer")
+    deaf.destroy_node()
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
@@ -203,8 +249,9 @@ def test_a_run_that_was_stopped_goes_on_with_the_next_number_and_seed(ros, play,
         ({"episodes": -1}, "between 0 and 1000000"),
         ({"ready_time": "soon"}, "give a float"),
         ({"task": 3}, "give a str"),
+        ({"reset_patience": 0.0}, "between 0.1 and 3600.0"),
     ],
-    ids=["step limit", "episodes", "not a number", "not a string"],
+    ids=["step limit", "episodes", "not a number", "not a string", "reset patience"],
 )
 def test_a_parameter_that_cannot_be_ends_it_with_one_line(ros, parameters, words):
     line = ros[0].refusal("episode_node", **parameters)

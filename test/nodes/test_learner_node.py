@@ -1,11 +1,14 @@
 """learner_node: episodes over the wire in, weights out, and nothing lost when it is killed."""
 
+import hashlib
 import json
 import re
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import save
 
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner
@@ -13,6 +16,7 @@ from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.payloads import PayloadSender
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.tensors import read_tensors
 from mechanic_rl_ros.policy.weights import unpack_weights
 from mechanic_rl_ros.replay.episode_file import encode_episode
 from mechanic_rl_ros.replay.store import EpisodeStore
@@ -35,6 +39,7 @@ class School:
         self.policy = play["pupil"](self.probe, "weights", qos.STATE)
         self.announced = self.probe.hear(msg.Manifest, "weights/manifest", qos.STATE)
         self.status = self.probe.hear(msg.LearnerStatus, "learner_status", qos.STATE)
+        self.requests = self.probe.hear(msg.ChunkRequest, "episodes/request", qos.CHUNKS)
         self.join()
 
     def join(self):
@@ -70,6 +75,10 @@ class School:
 
     def await_status(self, condition, what):
         return self.probe.wait_for(lambda: condition(self.status[-1]) and self.status[-1], what)
+
+    def exported(self):
+        """Version of the checkpoint that it has left so far."""
+        return Checkpoint.load(self.folder / "checkpoint").version if (self.folder / "checkpoint").exists() else -1
 
     def await_weights(self, version):
         return self.probe.wait_for(lambda: next((c for c in self.policy.completed if c.manifest.version == version), None), f"weights version {version}")
@@ -125,10 +134,16 @@ def test_an_episode_that_is_damaged_or_of_another_robot_is_refused_with_the_reas
     assert status.episodes == 4
 
 
+def test_the_tuned_policy_is_there_as_a_checkpoint_before_the_learner_ends_in_order(school):
+    version = school.await_learned(4).version
+    school.probe.wait_for(lambda: school.exported() == version, "the checkpoint of the newest version")
+    assert Actor(Checkpoint.load(school.folder / "checkpoint")).version == version
+
+
 def test_a_learner_that_was_killed_goes_on_with_all_episodes_and_no_lower_version(school):
     before = school.await_learned(4)
     school.process.kill()
-    announced = len(school.announced)
+    announced, asked = len(school.announced), len(school.requests)
     broken = school.folder / "learner" / "episodes" / "000077_e77.mcap"
     broken.write_bytes(b"\x89MCAP0\r\n and then nothing")
     school.send("e7", success=True)
@@ -140,6 +155,7 @@ def test_a_learner_that_was_killed_goes_on_with_all_episodes_and_no_lower_versio
     assert all(manifest.version >= before.version for manifest in school.announced[announced:])
     assert status.refused >= 1, "the damaged file, and what is announced again and still damaged"
     assert "000077_e77.mcap skipped" in school.process.output
+    assert {request.id for request in school.requests[asked:]} == {"e5", "e6", "e7"}, "those that it has not stored"
 
 
 def test_a_learner_that_is_killed_while_it_learns_loses_nothing(school):
@@ -176,6 +192,22 @@ def lose_an_entry(state):
     manifest = json.loads(path.read_text())
     del manifest["gate"]
     path.write_text(json.dumps(manifest))
+
+
+def test_a_state_that_was_saved_on_another_kind_of_device_is_gone_on_with(school):
+    """A CUDA generator has a state of 16 bytes, which a generator of the CPU does not take."""
+    before = school.exported()
+    folder = school.folder / "learner" / "state"
+    tensors = read_tensors((folder / "learner.safetensors").read_bytes(), "state", ValueError)
+    data = save({**tensors, "generator": torch.zeros(16, dtype=torch.uint8)})
+    (folder / "learner.safetensors").write_bytes(data)
+    manifest = json.loads((folder / "learner.json").read_text())
+    (folder / "learner.json").write_text(json.dumps({**manifest, "generator_device": "cuda", "sha256": hashlib.sha256(data).hexdigest()}))
+    school.join()
+    assert f"restored {before} updates" in school.process.output
+    school.send("e14", success=True)
+    assert school.await_learned(10).version > before
+    assert not list(folder.parent.glob("state.damaged*"))
 
 
 @pytest.mark.parametrize(("damage", "name"), [(flip_a_bit, "state.damaged"), (lose_an_entry, "state.damaged-2")], ids=["flipped bit", "lost entry"])
@@ -260,6 +292,13 @@ def test_what_was_learned_since_the_last_save_is_saved_in_the_end(ros, play, tmp
     restored = re.search(r"restored (\d+) updates", school.process.output)
     assert restored
     assert int(restored[1]) >= before.updates
+
+
+def test_a_folder_that_cannot_be_written_ends_it_with_one_line(ros, tmp_path, checkpoint_folder):
+    (tmp_path / "file").touch()
+    line = ros[0].refusal("learner_node", checkpoint=checkpoint_folder, directory=tmp_path / "file" / "learner")
+    assert "cannot write to" in line
+    assert "choose another run directory" in line
 
 
 @pytest.mark.parametrize(

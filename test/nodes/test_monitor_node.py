@@ -117,6 +117,45 @@ def test_the_speed_of_the_simulation_is_measured(record):
     assert 0.1 < record.of("sim")[0]["real_time_factor"] < 4.0, "twice real time was played; a busy machine gives less"
 
 
+def test_why_practice_waits_is_written_when_it_changes_and_when_it_goes_on(record):
+    """The heartbeat of the episode node and the clock are played by the test."""
+    seconds = iter(range(10_000, 10_000_000))
+    state = record.tell(90, State.RUNNING, 1.0)
+    ticking = True
+
+    def beat():
+        record.episodes.publish(state)
+        if ticking:
+            record.clock.publish(Clock(clock=stamp(next(seconds) * 10**8)))
+
+    def await_reason(words):
+        record.probe.wait_for(lambda: record.of("waiting") and words in record.of("waiting")[-1]["reason"], f"the reason {words!r}")
+
+    def await_none():
+        record.probe.wait_for(lambda: record.of("waiting")[-1]["reason"] == "", "no reason any more")
+
+    await_reason("nothing heard")
+    timer = record.probe.every(0.1, beat)
+    await_none()
+    state = record.tell(90, State.WAITING, 1.0, reason="waiting for recorder_node (7 episodes: free space)")
+    await_reason("7 episodes")
+    count = len(record.of("waiting"))
+    state = record.tell(90, State.WAITING, 1.0, reason="waiting for recorder_node (8 episodes: free space)")
+    looks = len(record.of("sim"))
+    record.probe.wait_for(lambda: len(record.of("sim")) >= looks + 2, "two more looks")
+    assert len(record.of("waiting")) == count, "only a count has changed"
+    state = record.tell(91, State.RESETTING, 2.0)
+    looks = len(record.of("sim"))
+    record.probe.wait_for(lambda: len(record.of("sim")) >= looks + 2, "two more looks")
+    assert len(record.of("waiting")) == count, "a reset may fail like the one before it"
+    state = record.tell(91, State.RUNNING, 3.0)
+    await_none()
+    ticking = False
+    await_reason("/clock stands still")
+    record.probe.node.destroy_timer(timer)
+    await_reason("episode_node (nothing heard from it)")
+
+
 def test_a_folder_that_cannot_be_written_ends_it_with_one_line(ros, tmp_path):
     (tmp_path / "file").touch()
     assert "cannot write to" in ros[0].refusal("monitor_node", directory=tmp_path / "file" / "run")

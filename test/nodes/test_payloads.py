@@ -66,6 +66,13 @@ def test_a_payload_that_comes_slowly_is_not_given_up(shelf):
     assert shelf.inbox.refused == 0
 
 
+def test_what_the_receiver_has_already_is_not_fetched_again(shelf, play):
+    shelf.announce("next")
+    other = play["pupil"](shelf.probe, "episodes", qos.EPISODES, wanted=lambda manifest: manifest.id != "first")
+    shelf.probe.wait_for(lambda: other.completed, "an episode")
+    assert [completed.manifest.id for completed in other.completed] == ["next"]
+
+
 def test_after_a_payload_with_wrong_contents_the_next_one_is_fetched(shelf):
     shelf.announce("wrong", sha256="0" * 64)
     shelf.announce("next")

@@ -187,7 +187,7 @@ def test_without_a_checkpoint_it_ends_with_one_line(ros, tmp_path, node):
 
 
 def test_a_checkpoint_of_another_robot_is_refused_with_the_line_that_differs(ros, tmp_path, checkpoint_folder):
-    folder = altered(checkpoint_folder, tmp_path, lambda manifest: manifest["embodiment"]["workspace"]["low"].__setitem__(2, 0.5))
+    folder = altered(checkpoint_folder, tmp_path, lambda manifest: manifest["embodiment"]["workspace"]["low"].__setitem__(2, 0.1))
     line = ros[0].refusal("policy_node", checkpoint=folder)
     assert "another embodiment" in line
     assert "workspace.low.2" in line
@@ -195,8 +195,13 @@ def test_a_checkpoint_of_another_robot_is_refused_with_the_line_that_differs(ros
 
 @pytest.mark.parametrize(
     ("parameters", "words"),
-    [({"mode": "lucky"}, "alternate, gate, plain, best"), ({"action_horizon": 0}, "between 1 and 64"), ({"device": "abacus"}, "device abacus")],
-    ids=["mode", "action horizon", "device"],
+    [
+        ({"mode": "lucky"}, "alternate, gate, plain, best"),
+        ({"action_horizon": 0}, "between 1 and 64"),
+        ({"action_horizon": 9}, "predicts 8 actions"),
+        ({"device": "abacus"}, "device abacus"),
+    ],
+    ids=["mode", "action horizon", "longer than a chunk", "device"],
 )
 def test_a_parameter_that_cannot_be_ends_it_with_one_line(ros, checkpoint_folder, parameters, words):
     assert words in ros[0].refusal("policy_node", checkpoint=checkpoint_folder, **parameters)

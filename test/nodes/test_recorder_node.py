@@ -1,5 +1,6 @@
 """recorder_node: what was seen and done becomes a file, and the file is served."""
 
+import math
 import resource
 
 import numpy as np
@@ -11,6 +12,7 @@ from mechanic_rl_ros.data import Outcome, Source
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import stamp
+from mechanic_rl_ros.nodes.convert import request_to_message
 from mechanic_rl_ros.nodes.recorder_node import UNWRITTEN
 from mechanic_rl_ros.replay.episode_file import decode_episode
 from mechanic_rl_ros.replay.store import EpisodeStore
@@ -26,8 +28,10 @@ class Practice:
         self.nodes, self.probe = ros
         self.play, self.folder = play, folder
         self.feed, self.pupil = play["feed"](self.probe), play["pupil"](self.probe, "episodes", qos.EPISODES)
+        self.records = self.probe.hear(msg.EpisodeRecord, "episode_record", qos.EPISODE)
         publish = self.probe.node.create_publisher
         self.executed, self.rewards = publish(msg.ExecutedAction, "executed_action", qos.COMMAND), publish(msg.Reward, "reward", qos.COMMAND)
+        self.requests, self.chunks = publish(msg.ChunkRequest, "episodes/request", qos.CHUNKS), self.probe.hear(msg.Chunk, "episodes/chunk", qos.CHUNKS)
         self.join()
 
     def join(self):
@@ -67,6 +71,19 @@ class Practice:
         self.feed.end(outcome)
         return first
 
+    def record(self, id):
+        """What the recorder says of an episode."""
+        return self.probe.wait_for(lambda: next((record for record in self.records if record.id == id), None), f"the record of {id}")
+
+    def told(self, level, words):
+        return any(status.level == level and words in status.message for array in self.feed.diagnostics for status in array.status)
+
+    def fence(self):
+        """Waits until the recorder has handled what was sent before: it serves a chunk only after that."""
+        self.chunks.clear()
+        self.requests.publish(request_to_message(self.pupil.completed[-1].manifest, [0]))
+        self.probe.wait_for(lambda: self.chunks, "a chunk")
+
     def received(self, id):
         return next((completed.payload for completed in self.pupil.completed if completed.manifest.id.endswith(id)), None)
 
@@ -90,6 +107,7 @@ def test_a_recorded_episode_holds_exactly_what_was_sent(practice):
     assert set(episode.sources) == {Source.POLICY}
     assert episode.states[:, 3] == pytest.approx([0.03] * (STEPS + 1))
     assert (episode.outcome, episode.seed, episode.best_of_n, episode.task) == (Outcome.SUCCESS, 7, True, "lift")
+    assert practice.record("lift_a").kept
 
 
 def test_what_is_served_is_the_file(practice):
@@ -103,6 +121,8 @@ def test_an_aborted_episode_is_not_kept(practice):
     practice.probe.wait_for(lambda: practice.received("lift_c"), "the next episode")
     assert [path.stem for path in EpisodeStore(practice.folder).paths()] == ["000000_lift_a", "000001_lift_c"]
     assert "lift_b discarded" in practice.process.output
+    record = practice.record("lift_b")
+    assert (record.kept, record.reason) == (False, "aborted")
 
 
 def test_foreign_and_malformed_actions_are_not_recorded(practice):
@@ -132,19 +152,80 @@ def test_what_a_restarted_command_node_says_of_the_time_before_it_does_not_repla
     assert set(episode.sources) == {Source.POLICY}
 
 
+@pytest.mark.parametrize(
+    ("id", "spoil", "words"),
+    [
+        ("lift_g", lambda practice, index: practice.act(practice.feed.start_ns + (index + 1) * EMBODIMENT.period_ns, 15), "must be normalised"),
+        ("lift_h", lambda practice, index: practice.reward(practice.feed.start_ns + max(1, index - 1) * EMBODIMENT.period_ns, math.nan), "reward nan refused"),
+        ("lift_i", lambda practice, index: setattr(practice.feed, "finger", math.nan if index == 2 else 0.03), "no finite position of fr3_finger_joint1"),
+    ],
+    ids=["action", "reward", "joint state"],
+)
+def test_what_must_not_be_recorded_is_refused_with_the_reason_and_the_episode_is_kept(practice, id, spoil, words):
+    practice.feed.diagnostics.clear()
+    practice.episode(id, meanwhile=lambda index: spoil(practice, index))
+    episode = decode_episode(practice.probe.wait_for(lambda: practice.received(id), "the episode"), EMBODIMENT)
+    assert episode.rewards.tolist() == [0, 0, 0, 0, 0, 1]
+    assert episode.actions[:, 0] == pytest.approx([0.1 * index for index in range(STEPS)])
+    practice.probe.wait_for(lambda: practice.told(DiagnosticStatus.WARN, words), "the word on it")
+
+
+def test_an_episode_that_is_malformed_all_the_same_is_discarded_with_the_reason_and_recording_goes_on(practice):
+    practice.feed.finger = 1e39  # finite, until it becomes a number of 32 bits
+    practice.episode("lift_j")
+    record = practice.record("lift_j")
+    assert not record.kept
+    assert "states are not all finite" in record.reason
+    practice.feed.finger = 0.03
+    practice.episode("lift_k")
+    assert practice.record("lift_k").kept
+
+
 def test_a_recorder_that_was_killed_announces_its_episodes_again(practice):
     practice.process.kill()
     late = practice.play["pupil"](practice.probe, "episodes", qos.EPISODES)
     practice.join()
-    practice.probe.wait_for(lambda: len(late.completed) == 4, "all episodes")
+    practice.probe.wait_for(lambda: len(late.completed) == len(EpisodeStore(practice.folder)), "all episodes")
     assert [completed.payload for completed in late.completed] == [path.read_bytes() for path in EpisodeStore(practice.folder).paths()]
 
 
 def test_an_episode_of_which_most_was_lost_is_discarded_with_the_reason(practice):
     practice.episode("lift_e", "timeout", lost=20)
-    practice.probe.wait_for(lambda: "lift_e discarded" in practice.process.output, "the word on it")
-    assert "frames and actions are missing" in practice.process.output
-    assert len(EpisodeStore(practice.folder)) == 4
+    assert "frames and actions are missing" in practice.record("lift_e").reason
+    assert EpisodeStore(practice.folder).path("lift_e") is None
+
+
+def test_an_episode_that_waits_for_its_last_frames_is_written_when_the_process_is_stopped(ros, play, tmp_path):
+    practice = Practice(ros, play, tmp_path / "episodes")
+    practice.episode("lift_first")
+    practice.probe.wait_for(lambda: practice.received("lift_first"), "an episode")
+    practice.episode("lift_last", steps=11, lost=1)
+    practice.fence()
+    assert practice.process.stop() == 0, practice.process.output
+    assert EpisodeStore(practice.folder).path("lift_last") is not None
+
+
+def test_a_recorder_that_was_not_there_when_an_episode_ended_says_whether_it_was_kept(ros, play, tmp_path):
+    practice = Practice(ros, play, tmp_path / "episodes")
+    for id in ("lift_kept", "lift_lost"):
+        practice.episode(id, steps=11, lost=1)
+        if id == "lift_kept":
+            practice.record(id)
+        practice.process.kill()
+        practice.join()
+    record = practice.record("lift_lost")
+    assert (record.kept, record.reason) == (False, "the recorder was not there when it ended")
+    assert [record.kept for record in practice.records if record.id == "lift_kept"] == [True]
+
+
+def test_damaged_files_of_an_earlier_life_are_named_and_not_announced(ros, play, tmp_path):
+    store = EpisodeStore(tmp_path / "episodes")
+    damaged, _ = (store.add(play["episode"](id, steps=2)) for id in ("a", "b"))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    practice = Practice(ros, play, store.folder)
+    practice.probe.wait_for(lambda: practice.received("b"), "the whole one")
+    assert practice.pupil.inbox.counters["completed"] == 1
+    assert practice.process.output.count(damaged.name) == 1
 
 
 def test_while_the_disk_is_full_episodes_are_kept_and_written_as_soon_as_there_is_room(ros, play, tmp_path):
@@ -153,21 +234,20 @@ def test_while_the_disk_is_full_episodes_are_kept_and_written_as_soon_as_there_i
     pid, unlimited = practice.process.process.pid, resource.RLIM_INFINITY
     _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1000, unlimited))  # no file may grow beyond 1000 bytes
 
-    def told(level, words):
-        return any(status.level == level and words in status.message for array in diagnostics for status in array.status)
-
     names = [f"lift_{number}" for number in range(UNWRITTEN)]
     for name in names:
         diagnostics.clear()
         practice.episode(name, steps=2)
         full = name == names[-1]
-        practice.probe.wait_for(lambda full=full: told(DiagnosticStatus.ERROR if full else DiagnosticStatus.WARN, "free space in"), f"the word on {name}")
+        practice.probe.wait_for(
+            lambda full=full: practice.told(DiagnosticStatus.ERROR if full else DiagnosticStatus.WARN, "free space in"), f"the word on {name}"
+        )
     assert not list(practice.folder.glob("*")), "nothing half-written is left"
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
     practice.probe.wait_for(lambda: practice.received(names[-1]), "the last episode")
     assert [path.stem for path in EpisodeStore(practice.folder).paths()] == [f"{index:06d}_{name}" for index, name in enumerate(names)]
     diagnostics.clear()
-    practice.probe.wait_for(lambda: told(DiagnosticStatus.OK, f"{UNWRITTEN} episodes written"), "the all-clear")
+    practice.probe.wait_for(lambda: practice.told(DiagnosticStatus.OK, f"{UNWRITTEN} episodes written"), "the all-clear")
 
 
 def test_a_folder_that_cannot_be_written_ends_it_with_one_line(ros, tmp_path):

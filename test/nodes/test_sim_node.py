@@ -189,3 +189,8 @@ def test_a_parameter_that_cannot_be_ends_it_with_one_line(ros, parameters, words
     line = ros[0].refusal("sim_node", **parameters)
     for word in words:
         assert word in line
+
+
+def test_a_renderer_without_its_graphics_library_ends_it_with_one_line(ros):
+    ros[0].environment["MUJOCO_GL"] = "disable"
+    assert "use renderer=rays" in ros[0].refusal("sim_node", renderer="mujoco")

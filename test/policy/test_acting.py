@@ -146,7 +146,8 @@ def test_a_foreign_message_is_refused(checkpoint):
     from safetensors.torch import save
 
     actor = Actor(checkpoint)
-    for data in (b"\x80\x04K\x01.", b"\xff" * 64, save({"a": torch.zeros(1)}), save({"a": torch.zeros(1)}, metadata={"mechanic_rl_ros": "[]"})):
+    headers = [None, {"mechanic_rl_ros": "[]"}, {"mechanic_rl_ros": "[" * 100_000}]
+    for data in (b"\x80\x04K\x01.", b"\xff" * 64, *(save({"a": torch.zeros(1)}, metadata=header) for header in headers)):
         with pytest.raises(WeightsError):
             unpack_weights(data, actor.signature)
 

@@ -57,6 +57,14 @@ def test_a_corrupt_file_is_skipped_and_reported_and_stays(make_episode, tmp_path
     assert store.add(make_episode("d")).name == "000003_d.mcap"
 
 
+def test_the_files_that_can_be_read_are_told_apart_from_those_that_cannot(make_episode, tmp_path):
+    store = EpisodeStore(tmp_path)
+    whole, damaged = store.add(make_episode("a")), store.add(make_episode("b"))
+    damaged.write_bytes(b"")
+    assert store.readable() == [whole]
+    assert list(store.corrupt) == [damaged]
+
+
 def test_bytes_are_checked_before_they_are_stored(make_episode, tmp_path):
     store = EpisodeStore(tmp_path)
     data = encode_episode(make_episode("a"))

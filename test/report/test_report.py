@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.metrics import read_metrics
+from mechanic_rl_ros.metrics import MetricsWriter, read_metrics
 from mechanic_rl_ros.report.interval import wilson_interval
 from mechanic_rl_ros.report.live import LiveTable
 from mechanic_rl_ros.report.picture import draw_report
@@ -38,6 +38,18 @@ def test_the_columns_of_a_run_are_what_was_written(run_folder):
     assert data.evaluations["tuned"]["successes"] == 148
     assert np.isnan(data.column("learner", "best_success")).all()
     assert data.minutes("sim")[[0, -1]].tolist() == pytest.approx([4 / 60, 80 * 4 / 60])
+
+
+def test_a_run_that_went_on_began_when_it_was_started_for_the_first_time(run_folder):
+    began = RunData.load(run_folder).start
+    with MetricsWriter(run_folder / "metrics.jsonl") as writer:
+        writer.write("run", task="lift", seed=0, checkpoint="elsewhere", started=began + 5000.0)
+        writer.write("sim", real_time_factor=1.0, wall=began + 6000.0)
+    data = RunData.load(run_folder)
+    assert data.start == began
+    assert data.run["checkpoint"] == "elsewhere"
+    assert (data.minutes("sim") > 0).all()
+    assert data.minutes("sim")[-1] == pytest.approx(100.0)
 
 
 @pytest.mark.parametrize("case", ["full", "short", "no evaluation", "only a start", "no numbers"])
@@ -102,3 +114,33 @@ def test_on_a_terminal_there_is_a_table_in_a_log_there_are_plain_lines(run_folde
     assert len(lines) == 80
     assert lines[-1].startswith("episode 80  outcome ")
     assert "\x1b" not in log.getvalue()
+
+
+def test_why_practice_waits_is_one_line_below_the_table_and_gone_when_it_goes_on():
+    waiting = {"kind": "waiting", "reason": "waiting for camera_node (front: no image [since 3 s])", "wall": 1.0}
+    terminal = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=120)
+    table = LiveTable(80, terminal)
+
+    def shown():
+        terminal.file.seek(0)
+        terminal.file.truncate()
+        terminal.print(table)
+        return terminal.file.getvalue()
+
+    table.update([waiting])
+    assert waiting["reason"] in shown()
+    table.update([])
+    assert waiting["reason"] in shown()
+    table.update([{**waiting, "reason": ""}])
+    assert "waiting for" not in shown()
+    table.update([waiting, {"kind": "run"}])
+    assert "waiting for" not in shown(), "what an earlier start of the run waited for is no news"
+
+
+def test_in_a_log_each_reason_is_a_line_of_its_own():
+    log = io.StringIO()
+    reasons = ["", "waiting for policy_node", "waiting for policy_node", "waiting for learner_node", ""]
+    with LiveTable(80, Console(file=log, width=80)) as table:
+        for reason in reasons:
+            table.update([{"kind": "waiting", "reason": reason, "wall": 1.0}])
+    assert log.getvalue().splitlines() == ["waiting for policy_node", "waiting for learner_node"]

@@ -53,3 +53,14 @@ def test_without_a_next_command_the_arm_is_at_rest_a_quarter_of_a_second_later()
     for _ in range(30):
         v, _ = limiter.next_velocity(q, v, np.full(7, 10.0))
     assert limiter.trajectory(q, v, v).times_s[-1] <= 0.25
+
+
+def test_even_at_the_highest_rate_of_commands_the_mean_jerk_stays_below_the_limit():
+    period = 1.0 / 200.0
+    limiter, q, v = JointLimiter(period), np.array([0.0, 0.0, 0.0, -1.5, 0.0, 2.0, 0.0]), [np.zeros(7), np.zeros(7)]
+    for index in range(60):
+        v.append(limiter.next_velocity(q, v[-1], np.full(7, 10.0 * (-1) ** index))[0])
+    jerk = np.abs(np.diff(v, n=2, axis=0)) / period**2
+    assert jerk.max() > 0.5 * limits.JERK, "it changes its mind as fast as it can"
+    assert jerk.max() <= limits.JERK
+    assert 2.0 * limits.ACCELERATION / period <= limits.JERK

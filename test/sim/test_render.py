@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import get_ident
+
 import mujoco
 import numpy as np
 import pytest
@@ -86,7 +89,40 @@ def test_without_a_graphics_library_the_other_renderer_says_what_to_do(scene, mo
 
     monkeypatch.setattr(mujoco, "Renderer", fail)
     with pytest.raises(UserError, match=r"no EGL\): use renderer=rays"):
-        MujocoRenderer(scene[0], 64)
+        MujocoRenderer(scene[0], 64).render(scene[1], "top")
+
+
+def test_a_graphics_context_is_opened_and_closed_by_the_thread_that_renders(scene, monkeypatch):
+    model, data = scene
+    uses = []
+
+    class Recorded:
+        def __init__(self, *_):
+            uses.append(("open", get_ident()))
+
+        def update_scene(self, *_, **__):
+            pass
+
+        def render(self):
+            uses.append(("render", get_ident()))
+            return np.zeros((64, 64, 3), np.uint8)
+
+        def close(self):
+            uses.append(("close", get_ident()))
+
+    def work():
+        for _ in range(2):
+            renderer.render(data, "top")
+        renderer.close()
+        return get_ident()
+
+    monkeypatch.setattr(mujoco, "Renderer", Recorded)
+    renderer = MujocoRenderer(model, 64)
+    workers = []
+    for _ in range(2):
+        with ThreadPoolExecutor(1) as pool:
+            workers.append(pool.submit(work).result())
+    assert uses == [(use, worker) for worker in workers for use in ("open", "render", "render", "close")]
 
 
 def _red(image):

@@ -1,123 +1,281 @@
-"""The tuner: equal to its readable twin, robust against bad gradients, resumable."""
+"""The published tuner: equal to its readable twin around every base, robust against bad gradients, resumable."""
 
 import copy
-import io
+import math
 
 import pytest
 import torch
 from safetensors.torch import load, save
 
-from mechanic_rl_ros.tuner.mechanic import Mechanic
+from mechanic_rl_ros.tuner import Mechanic, kernels
+from mechanic_rl_ros.tuner.mechanic import SCALE_BOUND
 from mechanic_rl_ros.tuner.reference import ReferenceMechanic
 
+SHAPES = [(5, 3), (4,), (2, 3, 2), ()]
+STEPS = 200
 
-def make_parameters() -> list[torch.nn.Parameter]:
+
+def make_parameters(dtype=torch.float64, device="cpu"):
     generator = torch.Generator().manual_seed(0)
-    return [torch.nn.Parameter(0.2 * torch.randn(5, 3, generator=generator)), torch.nn.Parameter(torch.zeros(4))]
+    return [torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).to(device)) for shape in SHAPES]
 
 
-def network_size(parameters) -> float:
-    return float(torch.cat([tensor.detach().flatten() for tensor in parameters]).square().mean().sqrt())
+def groups(parameters):
+    """Two groups that differ in everything that a group can say."""
+    return [{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.3, "weight_decay": 0.05}]
 
 
-def descend(tuner: Mechanic, parameters, steps: int, seed: int = 1, noise: float = 0.3) -> None:
+def recorded(steps=STEPS, missing=True, seed=1):
+    """Gradients of many steps, alike for all who follow them: closed loops diverge chaotically. A fifth of them is missing."""
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
-        for tensor in parameters:
-            tensor.grad = tensor.detach() - 1.0 + noise * torch.randn(tensor.shape, generator=generator)
-        tuner.step()
+    record = []
+    for step in range(steps):
+        row = [torch.randn(shape, generator=generator, dtype=torch.float64) * 10.0 ** (step % 5 - 2) + 0.3 for shape in SHAPES]
+        record.append([None if missing and (step + index) % 5 == 0 else gradient for index, gradient in enumerate(row)])
+    return record
 
 
-@pytest.mark.parametrize("averaging", [True, False])
-def test_the_tuner_equals_its_readable_twin(averaging):
-    parameters = make_parameters()
-    tuner = Mechanic(parameters, averaging=averaging)
-    twins = [ReferenceMechanic(tensor.detach(), network_size(parameters), averaging) for tensor in parameters]
-    generator = torch.Generator().manual_seed(2)
-    for _ in range(150):
-        for tensor, twin in zip(parameters, twins, strict=True):
-            tensor.grad = tensor.detach() - 1.0 + 0.3 * torch.randn(tensor.shape, generator=generator)
-            twin.step(tensor.grad)
-        tuner.step()
-    for tensor, average, twin in zip(parameters, tuner.averages(), twins, strict=True):
-        torch.testing.assert_close(tensor.detach().double(), twin.x, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(average.double(), twin.average(), atol=1e-5, rtol=1e-4)
+def follow(optimizer, parameters, record):
+    for row in record:
+        for tensor, gradient in zip(parameters, row, strict=True):
+            tensor.grad = None if gradient is None else gradient.to(tensor.dtype)
+        optimizer.step()
+    return optimizer
 
 
-def test_the_first_step_is_one_relative_unit_long():
-    parameters = make_parameters()
-    start = parameters[0].detach().clone()
-    tuner = Mechanic(parameters, averaging=False)
-    descend(tuner, parameters, 1)
-    moved = (parameters[0].detach() - start).square().mean().sqrt()
-    assert float(moved) == pytest.approx(0.01 * float(start.square().mean().sqrt()), rel=0.05)
-    assert tuner.scale == pytest.approx(1.0)
+class Nudged(torch.optim.Optimizer):
+    """A base that looks at the parameters: it steps by a share of their size."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for tensor in group["params"]:
+                if tensor.grad is not None:
+                    tensor.sub_(group["lr"] * tensor.abs().mean() * tensor.grad.sign())
 
 
-def test_a_tensor_that_starts_at_zero_moves_in_units_of_the_network():
-    parameters = make_parameters()
-    size = network_size(parameters)
-    tuner = Mechanic(parameters, averaging=False)
-    descend(tuner, parameters, 1)
-    assert float(parameters[1].detach().square().mean().sqrt()) == pytest.approx(0.01 * size, rel=0.05)
+BASES = {
+    "SGD": lambda p: torch.optim.SGD(p, lr=0.1),
+    "SGD with momentum and decay": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    "SGD that maximises": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.1, maximize=True),
+    "Adam": lambda p: torch.optim.Adam(p, lr=1.0),
+    "Adam with decay, fused": lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.1, fused=True),
+    "AdamW": lambda p: torch.optim.AdamW(p, lr=1.0, weight_decay=0.1),
+    "AdamW, fused": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1, fused=True),
+    "AdamW that maximises": lambda p: torch.optim.AdamW(p, lr=0.01, maximize=True),
+    "NAdam with decoupled decay": lambda p: torch.optim.NAdam(p, weight_decay=0.1, decoupled_weight_decay=True),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, weight_decay=0.1),
+    "RMSprop": lambda p: torch.optim.RMSprop(p, centered=True, momentum=0.5),
+    "a base that looks at the parameters": Nudged,
+}
 
 
-@pytest.mark.parametrize("size", [0.001, 0.03, 1.0])
-def test_progress_does_not_depend_on_the_size_of_the_problem(size):
-    parameter = torch.nn.Parameter(torch.full((64,), size))
-    tuner = Mechanic([parameter])
-    for _ in range(400):
-        parameter.grad = parameter.detach() - 1.5 * size
-        tuner.step()
-    assert float((tuner.averages()[0] - 1.5 * size).abs().max()) < 0.1 * size
+@pytest.mark.parametrize("base", BASES)
+def test_it_equals_its_readable_twin_in_double_precision(base):
+    mine, plain = make_parameters(), make_parameters()
+    tuner, twin = Mechanic(BASES[base](groups(mine))), ReferenceMechanic(BASES[base](groups(plain)))
+    for row in recorded():
+        follow(tuner, mine, [row])
+        follow(twin, plain, [row])
+        assert float(tuner.scale) == pytest.approx(twin.scale, rel=1e-9, abs=1e-30)
+    for a, b in zip(mine, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert twin.scale > 0.0
 
 
-def test_the_scale_shrinks_when_steps_go_too_far():
-    parameters = make_parameters()
-    tuner = Mechanic(parameters, averaging=False)
-    generator = torch.Generator().manual_seed(3)
-    for _ in range(300):
-        for tensor in parameters:
-            tensor.grad = tensor.detach() - 0.3 + torch.randn(tensor.shape, generator=generator)
-        tuner.step()
-    early = tuner.scale
-    for _ in range(300):  # now every step is punished
-        for tensor in parameters:
-            tensor.grad = 10.0 * torch.sign(tensor.detach() - 0.3)
-        tuner.step()
-    assert tuner.scale < early
+@pytest.mark.parametrize("base", [name for name in BASES if "looks" not in name])
+@pytest.mark.parametrize("native", [True, False], ids=["native", "torch"])
+def test_it_equals_its_twin_in_single_precision(base, native, monkeypatch):
+    if not native:
+        monkeypatch.setattr(kernels, "_library", lambda: None)
+    mine, plain = make_parameters(torch.float32), make_parameters(torch.float32)
+    exact = [torch.nn.Parameter(tensor.detach().double()) for tensor in plain]
+    follow(Mechanic(BASES[base](groups(mine))), mine, recorded())
+    follow(ReferenceMechanic(BASES[base](groups(exact))), exact, [[None if g is None else g.float().double() for g in row] for row in recorded()])
+    for a, b in zip(mine, exact, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_is_skipped_and_counted(bad):
-    parameters = make_parameters()
-    tuner = Mechanic(parameters)
-    descend(tuner, parameters, 5)
-    before = [tensor.detach().clone() for tensor in parameters]
-    for tensor in parameters:
-        tensor.grad = torch.ones_like(tensor)
-    parameters[0].grad[1, 1] = bad
-    tuner.step()
+def test_the_kernels_of_the_package_are_built_and_used():
+    assert kernels._library() is not None, f"{kernels.LIBRARY} is missing: run make"
+
+
+@pytest.mark.parametrize("sizes", [[1], [4095, 1, 4097], [3_000_000, 7, 40_000]], ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_kernels_equal_torch(sizes, threads, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        d, g, x, ref = ([torch.randn(size, generator=generator) for size in sizes] for _ in range(4))
+        copies = [[tensor.clone() for tensor in tensors] for tensors in (d, ref, x)]
+        decays, scale = [0.1 * (index % 2) for index in range(len(sizes))], torch.tensor(0.3, dtype=torch.float64)
+        mine = kernels.products(d, g), kernels.place(d, ref, x, decays, scale)
+        monkeypatch.setattr(kernels, "_library", lambda: None)
+        theirs = kernels.products(copies[0], g), kernels.place(*copies, decays, scale)
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3 * sum(sizes) ** 0.5)
+    for a, b in zip([*d, *x], [*copies[0], *copies[2]], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_gradient_that_is_not_finite_skips_the_step_and_harms_nothing_after_it(bad, dtype):
+    record = recorded(20, missing=False)
+    clean, hurt = make_parameters(dtype), make_parameters(dtype)
+    follow(Mechanic(torch.optim.AdamW(clean, lr=0.1)), clean, record)
+    poison = [gradient.clone() for gradient in record[3]]
+    poison[0][1, 1] = bad
+    tuner = follow(Mechanic(torch.optim.AdamW(hurt, lr=0.1)), hurt, [*record[:10], poison, *record[10:]])
     assert tuner.skipped == 1
-    assert all(torch.equal(old, new) for old, new in zip(before, parameters, strict=True))
-    descend(tuner, parameters, 5)
-    assert all(bool(torch.isfinite(tensor).all()) for tensor in [*parameters, *tuner.averages()])
+    assert all(torch.equal(a, b) for a, b in zip(clean, hurt, strict=True))
 
 
-def test_a_tensor_without_gradient_stays_and_all_without_is_no_step():
+def test_a_step_that_may_not_ask_whether_the_gradient_is_finite_skips_it_all_the_same(monkeypatch):
+    record = recorded(20, missing=False)
+    poison = [gradient * math.nan for gradient in record[3]]
+    clean, hurt = make_parameters(torch.float32), make_parameters(torch.float32)
+    follow(Mechanic(torch.optim.AdamW(clean, lr=0.1, fused=True)), clean, record)
+    tuner = Mechanic(torch.optim.AdamW(hurt, lr=0.1, fused=True))
+    monkeypatch.setattr(Mechanic, "_waits_for_host", lambda self: False)
+    follow(tuner, hurt, [*record[:10], poison, *record[10:]])
+    assert tuner.skipped == 1
+    for a, b in zip(clean, hurt, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_all_gradients_missing_is_no_step():
     parameters = make_parameters()
-    tuner = Mechanic(parameters)
-    tuner.step()
-    parameters[0].grad = torch.ones_like(parameters[0])
-    tuner.step()
-    assert torch.equal(parameters[1].detach(), torch.zeros(4))
-    assert torch.equal(tuner.averages()[1], torch.zeros(4))
-    assert not torch.equal(parameters[0].detach(), make_parameters()[0].detach())
+    tuner = follow(Mechanic(torch.optim.AdamW(parameters, lr=1.0)), parameters, recorded(30))
+    before = copy.deepcopy(tuner.state_dict())
+    follow(tuner, parameters, [[None] * len(SHAPES)])
+    after = tuner.state_dict()
+    assert torch.equal(before["tuner"]["bettors"], after["tuner"]["bettors"])
+    assert before["base"].keys() == after["base"].keys()
+    assert all(torch.equal(before["state"][i]["direction"], after["state"][i]["direction"]) for i in before["state"])
 
 
-def test_a_closure_runs_with_gradients_and_leaves_grad_mode_as_it_was():
+def test_the_first_scale_is_s_init_and_the_first_step_only_looks():
+    parameters = make_parameters()
+    start = [tensor.detach().clone() for tensor in parameters]
+    tuner = Mechanic(torch.optim.SGD(parameters, lr=1.0), s_init=1e-3)
+    record = recorded(2, missing=False)
+    follow(tuner, parameters, record[:1])
+    assert float(tuner.scale) == 0.0
+    assert all(torch.equal(a, b) for a, b in zip(start, parameters, strict=True))
+    follow(tuner, parameters, record[1:])
+    assert float(tuner.scale) == pytest.approx(1e-3, rel=1e-6)
+
+
+@pytest.mark.parametrize(("s_decay", "most"), [(0.01, 130.0), (0.0, 6 * SCALE_BOUND + 1.0)], ids=["held by the pull", "held by the bound"])
+def test_the_scale_grows_while_gradients_agree_and_stays_finite_for_ever(s_decay, most):
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    tuner = Mechanic(torch.optim.SGD([parameter], lr=1.0), s_decay=s_decay)
+    seen = []
+    for _ in range(3000):
+        parameter.grad = torch.full((3,), 1e-3)
+        tuner.step()
+        seen.append(float(tuner.scale))
+    assert seen[50] > 100 * seen[2]
+    assert max(seen) <= most
+    assert bool(torch.isfinite(parameter).all())
+
+
+def test_bfloat16_parameters_learn_what_is_smaller_than_their_resolution():
+    parameter = torch.nn.Parameter(torch.ones(64, dtype=torch.bfloat16))
+    tuner = Mechanic(torch.optim.SGD([parameter], lr=1e-5), s_init=1.0)
+    for _ in range(400):
+        parameter.grad = torch.ones_like(parameter)
+        tuner.step()
+    assert tuner.state[parameter]["direction"].dtype == torch.float32
+    assert float(tuner.state[parameter]["direction"].mean()) == pytest.approx(-400e-5, rel=1e-3)
+    assert float(parameter.detach().mean()) < 1.0
+
+
+@pytest.mark.parametrize("base", ["SGD with momentum and decay", "AdamW, fused", "a base that looks at the parameters"])
+def test_state_through_safetensors_continues_bit_equally_in_another_model(base):
+    record = recorded(60)
+    mine = make_parameters(torch.float32)
+    tuner = follow(Mechanic(BASES[base](groups(mine))), mine, record[:30])
+    saved = tuner.state_dict()
+    tensors = {f"{part}.{index}.{name}": t for part in ("state", "base") for index, entry in saved[part].items() for name, t in entry.items() if t is not None}
+    tensors |= {f"tuner.0.{name}": tensor for name, tensor in saved["tuner"].items()}
+    assert all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
+    wire = load(save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}))
+    back = {"state": {}, "base": {}, "tuner": {}}
+    for name, tensor in wire.items():
+        part, index, key = name.split(".")
+        (back[part] if part == "tuner" else back[part].setdefault(int(index), {}))[key] = tensor
+    again = [torch.nn.Parameter(tensor.detach().clone()) for tensor in mine]
+    resumed = Mechanic(BASES[base](groups(again)))
+    resumed.load_state_dict({**back, "param_groups": saved["param_groups"]})
+    follow(tuner, mine, record[30:])
+    follow(resumed, again, record[30:])
+    assert all(torch.equal(a, b) for a, b in zip(mine, again, strict=True))
+    assert torch.equal(tuner.scale, resumed.scale)
+
+
+def test_a_copy_goes_its_own_way():
+    record = recorded(40)
+    mine = make_parameters()
+    tuner = follow(Mechanic(torch.optim.AdamW(mine, lr=1.0)), mine, record[:20])
+    other, theirs = copy.deepcopy((tuner, mine))
+    follow(tuner, mine, record[20:])
+    before = [tensor.detach().clone() for tensor in mine]
+    follow(other, theirs, record[20:])
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True)), "the same way, since it saw the same"
+    assert all(torch.equal(a, b) for a, b in zip(mine, before, strict=True)), "and not in the same memory"
+
+
+def test_a_scheduler_may_hang_on_tuner_or_base():
+    results = []
+    for on_base in (True, False):
+        parameters = make_parameters()
+        base = torch.optim.AdamW(parameters, lr=1.0)
+        tuner = Mechanic(base)
+        schedule = torch.optim.lr_scheduler.LambdaLR(base if on_base else tuner, lambda step: 0.9**step)
+        for row in recorded(20, missing=False):
+            follow(tuner, parameters, [row])
+            schedule.step()
+        assert tuner.param_groups[0]["lr"] == base.param_groups[0]["lr"] == pytest.approx(0.9**20)
+        results.append(parameters)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_a_group_that_is_added_later_starts_from_where_it_is():
+    mine, plain = make_parameters(), make_parameters()
+    pair = []
+    for parameters, make in ((mine, Mechanic), (plain, ReferenceMechanic)):
+        base = torch.optim.AdamW(parameters[:2], lr=1.0)
+        tuner = make(base)
+        for row in recorded(10, missing=False):
+            follow(tuner, parameters, [row])
+        (tuner if make is Mechanic else base).add_param_group({"params": parameters[2:], "lr": 0.5})
+        follow(tuner, parameters, recorded(30, seed=5))
+        pair.append(parameters)
+    for a, b in zip(*pair, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_a_base_that_was_in_use_keeps_its_moments():
+    mine, plain = make_parameters(), make_parameters()
+    record = recorded(20, missing=False)
+    for parameters, make in ((mine, Mechanic), (plain, ReferenceMechanic)):
+        base = follow(torch.optim.AdamW(parameters, lr=0.01), parameters, record[:10])
+        follow(make(base), parameters, record[10:])
+    for a, b in zip(mine, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_a_closure_runs_with_gradients_and_grad_mode_and_gradients_are_left_as_they_were():
     parameter = torch.nn.Parameter(torch.ones(3))
-    tuner = Mechanic([parameter])
+    tuner = Mechanic(torch.optim.SGD([parameter], lr=0.1, weight_decay=0.1))
 
     def closure():
         tuner.zero_grad()
@@ -127,32 +285,37 @@ def test_a_closure_runs_with_gradients_and_leaves_grad_mode_as_it_was():
 
     assert tuner.step(closure).item() == pytest.approx(3.0)
     assert torch.is_grad_enabled()
+    assert torch.equal(parameter.grad, torch.full((3,), 2.0))
+    tuner.zero_grad()
+    assert parameter.grad is None
+    assert tuner.param_groups[0]["weight_decay"] == 0.1
+    assert tuner.param_groups[0]["params"] == [parameter]
 
 
-def test_state_through_safetensors_continues_bit_equally():
-    parameters = make_parameters()
-    tuner = Mechanic(parameters)
-    descend(tuner, parameters, 20)
-    saved = tuner.state_dict()
-    assert all(isinstance(key, int) for key in saved["state"])
-    wire = load(save({f"{index}.{key}": tensor.contiguous() for index, entry in saved["state"].items() for key, tensor in entry.items()}))
-    state = {index: {key: wire[f"{index}.{key}"] for key in entry} for index, entry in saved["state"].items()}
-    again = [torch.nn.Parameter(tensor.detach().clone()) for tensor in parameters]
-    resumed = Mechanic(again)
-    resumed.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
-    descend(tuner, parameters, 20, seed=9)
-    descend(resumed, again, 20, seed=9)
-    assert all(torch.equal(a, b) for a, b in zip([*parameters, *tuner.averages()], [*again, *resumed.averages()], strict=True))
+def test_parameters_that_are_not_contiguous_in_memory_are_as_good_as_others():
+    plain = make_parameters(torch.float32)
+    mine = [torch.nn.Parameter(tensor.detach().mT.contiguous().mT if tensor.ndim == 2 else tensor.detach().clone()) for tensor in plain]
+    assert not mine[0].is_contiguous()
+    record = recorded(50)
+    follow(Mechanic(torch.optim.AdamW(mine, lr=0.1), s_init=0.1), mine, record)
+    follow(Mechanic(torch.optim.AdamW(plain, lr=0.1), s_init=0.1), plain, record)
+    for a, b in zip(mine, plain, strict=True):
+        torch.testing.assert_close(a, b)
 
 
-def test_it_can_be_copied_and_take_another_group():
-    parameters = make_parameters()
-    tuner = Mechanic(parameters)
-    descend(tuner, parameters, 3)
-    buffer = io.BytesIO()
-    torch.save(copy.deepcopy(tuner).state_dict(), buffer)
-    late = torch.nn.Parameter(torch.ones(2))
-    tuner.add_param_group({"params": [late]})
-    descend(tuner, [*parameters, late], 3)
-    assert len(tuner.averages()) == 3
-    assert not torch.equal(late.detach(), torch.ones(2))
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"s_init": 0.0}, "s_init is 0.0"), ({"betas": ()}, "betas"), ({"betas": (1.5,)}, "betas"), ({"s_decay": -1.0}, "s_decay"), ({"eps": math.nan}, "eps")],
+)
+def test_a_number_out_of_range_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        Mechanic(torch.optim.SGD(make_parameters(), lr=0.1), **options)
+
+
+def test_what_it_cannot_scale_is_refused():
+    with pytest.raises(TypeError, match="LBFGS"):
+        Mechanic(torch.optim.LBFGS(make_parameters()))
+    parameter = torch.nn.Parameter(torch.ones(3, dtype=torch.complex64))
+    parameter.grad = torch.ones_like(parameter)
+    with pytest.raises(TypeError, match="dense real gradients"):
+        Mechanic(torch.optim.SGD([parameter], lr=0.1)).step()

@@ -1,0 +1,99 @@
+"""``mechanic-rl study``: which optimizer learns best online."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mechanic_rl_ros.cli.console import err, loading, out, progress_bar
+from mechanic_rl_ros.errors import UserError
+
+
+def study(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the study; results that are there already are kept.")] = Path("runs/study"),
+    problems: Annotated[str, typer.Option(help="Problems, separated by commas: lift, push, reach, held-out.")] = "lift,push,reach",
+    cells: Annotated[str, typer.Option(help="What to compare, separated by commas: tuner, controls, grid, or names such as prodigy.")] = "tuner,controls,grid",
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Practice seeds of every cell, from 0.")] = 5,
+    episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Practice episodes of every run.")] = 240,
+    scenes: Annotated[int, typer.Option(min=4, max=100_000, help="Evaluation scenes at the end of every run.")] = 200,
+    first_scene: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="First evaluation scene. Choose with those from 500000 on, judge with those from 1000000 on.")
+    ] = 500_000,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes; the result does not depend on it.")] = 2,
+    show_only: Annotated[bool, typer.Option("--show-only", help="Only show what is there.")] = False,
+) -> None:
+    """Practise with every optimizer, problem and seed, and compare success. It may be stopped at any time; the same command goes on.
+
+    \b
+    Examples:
+        mechanic-rl study --cells tuner,controls --problems lift --seeds 3
+        mechanic-rl study --output runs/study
+        mechanic-rl study --output runs/study --show-only
+    """
+    with loading():
+        from mechanic_rl_ros.study.picture import draw_study
+        from mechanic_rl_ros.study.problems import problem_of
+        from mechanic_rl_ros.study.runs import Run, StudySettings, base_success, run_all
+        from mechanic_rl_ros.study.table import as_markdown, read_results
+
+        names = _split(problems)
+        for name in names:
+            problem_of(name)
+        wanted = _cells(_split(cells))
+    settings = StudySettings(output, episodes, scenes, first_scene=first_scene)
+    if not show_only:
+        bases = {name: _base(name, settings, workers) for name in names}
+        # Seed by seed: what is there when somebody stops it covers everything.
+        runs = [Run(name, cell, seed) for seed in range(seeds) for cell in wanted for name in names]
+        with progress_bar() as progress:
+            bar = progress.add_task("practising", total=len(runs), note="")
+            progress.update(bar, completed=sum(run.path(output).exists() for run in runs))
+
+            def done(run: Run, record: dict[str, Any]) -> None:
+                progress.update(bar, advance=1, note=f"{run.problem} {run.cell.name}: {record['success']:.2f}")
+                if not err.is_terminal:
+                    err.print(f"{run.problem} {run.cell.name} seed {run.seed}: {record['success']:.3f}", soft_wrap=True)
+
+            run_all(settings, runs, workers, done)
+    results = read_results(output)
+    bases = {name: base_success(settings, name, workers) for name in results}
+    text = as_markdown(results, bases)
+    (output / "study.md").write_text(text)
+    out.print(text, soft_wrap=True, markup=False)
+    out.print(f"picture: {draw_study(results, bases, output / 'study.png')}", soft_wrap=True)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _cells(names: list[str]) -> list[Any]:
+    """The cells of a choice such as ``tuner,grid`` or ``prodigy``.
+
+    Raises:
+        UserError: A name is unknown.
+    """
+    from mechanic_rl_ros.study.table import TUNER
+    from mechanic_rl_ros.study.tuners import CONTROLS, Cell, grid
+
+    groups = {"tuner": [TUNER], "controls": [Cell(name) for name in CONTROLS], "grid": grid()}
+    single = {cell.name: cell for group in groups.values() for cell in group}
+    found: list[Cell] = []
+    for name in names:
+        if name not in groups and name not in single:
+            raise UserError(f"unknown cell {name!r}: use {', '.join(groups)}, {', '.join(CONTROLS)}, or a pair of rates such as {grid()[0].name}")
+        found += groups.get(name) or [single[name]]
+    return list(dict.fromkeys(found))
+
+
+def _base(name: str, settings: Any, workers: int) -> float:
+    """Success of the base policy, which is made first where it is missing."""
+    from mechanic_rl_ros.study.problems import base_policy
+    from mechanic_rl_ros.study.runs import base_success
+
+    with progress_bar() as progress:
+        bar = progress.add_task(f"base policy of {name}", total=None, note="")
+        base_policy(name, settings.folder / "bases", lambda done, total, loss: progress.update(bar, completed=done, total=total))
+        return base_success(settings, name, workers)

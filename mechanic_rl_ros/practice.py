@@ -1,0 +1,76 @@
+"""The whole practice loop without ROS, faster than real time: practise, learn, act with what was learned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner, TunerFactory
+from mechanic_rl_ros.algorithms.gate import alternates
+from mechanic_rl_ros.data import Episode
+from mechanic_rl_ros.policy.acting import Actor
+from mechanic_rl_ros.policy.checkpoint import Checkpoint, unpack_weights
+from mechanic_rl_ros.rollout import run_episode
+from mechanic_rl_ros.sim.environment import Environment
+
+SEEDS_PER_RUN = 1000
+"""Scene seeds of one practice."""
+
+
+@dataclass(frozen=True)
+class Practised:
+    """An episode of practice, and how the learner stands after it.
+
+    Attributes:
+        number: From 1.
+        episode: What was recorded.
+        learner: After learning from it.
+        seconds: Processor seconds that learning has taken so far.
+    """
+
+    number: int
+    episode: Episode
+    learner: Learner
+    seconds: float
+
+
+def practise(
+    checkpoint: Checkpoint,
+    config: FilteredIqlConfig,
+    seed: int,
+    episodes: int,
+    latency: float,
+    watch: Callable[[Practised], None],
+    tuner: TunerFactory | None = None,
+) -> Learner:
+    """Practises as the live graph does: every second episode best-of-N, new weights between two episodes.
+
+    Args:
+        checkpoint: The policy to improve.
+        config: Settings of the learner.
+        seed: Seed of scenes and learner.
+        episodes: How many.
+        latency: Seconds until a chunk takes effect, see ``run_episode``.
+        watch: Called after every episode.
+        tuner: Makes the optimizers; the learner's default when left out.
+
+    Returns:
+        The learner at the end.
+    """
+    env, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint)
+    learner, seconds = Learner.create(config, checkpoint, seed, tuner=tuner), 0.0
+    for number in range(episodes):
+        episode = run_episode(env, actor, SEEDS_PER_RUN * seed + number, alternates(number), latency=latency)
+        started = time.process_time()
+        learner.add_episode(episode)
+        due = learner.updates_due()
+        for _ in range(due):
+            learner.update()
+        if due:
+            version, tensors, metadata = unpack_weights(learner.weights(), actor.signature)
+            actor.load(tensors, version, metadata)
+        seconds += time.process_time() - started
+        watch(Practised(number + 1, episode, learner, seconds))
+    env.close()
+    return learner

@@ -1,0 +1,114 @@
+"""Running a study: every cell on every problem with every seed, one file each, so that it can be stopped and goes on."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig
+from mechanic_rl_ros.evaluation import evaluate
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.practice import Practised, practise
+from mechanic_rl_ros.replay.atomic import write_atomically
+from mechanic_rl_ros.study.problems import base_policy, problem_of
+from mechanic_rl_ros.study.tuners import Cell, factory
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What is the same for all runs of a study.
+
+    Attributes:
+        folder: Where results and base policies lie.
+        episodes: Practice episodes of a run.
+        scenes: Scenes of its last evaluation.
+        checks: Evaluations on the way, of a quarter as many scenes.
+        first_scene: Seed of the first evaluation scene.
+    """
+
+    folder: Path
+    episodes: int = 240
+    scenes: int = 200
+    checks: int = 2
+    first_scene: int = 500_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One practice."""
+
+    problem: str
+    cell: Cell
+    seed: int
+
+    def path(self, folder: Path) -> Path:
+        """File of its result."""
+        return folder / self.problem / self.cell.name / f"seed{self.seed}.json"
+
+
+def run_all(settings: StudySettings, runs: Iterable[Run], workers: int, done: Callable[[Run, dict[str, Any]], None]) -> None:
+    """Makes all runs whose result is not there yet.
+
+    Args:
+        settings: Of the study.
+        runs: In the order in which they are to be made.
+        workers: Processes, each with one thread.
+        done: Called with every new result.
+    """
+    missing = [run for run in runs if not run.path(settings.folder).exists()]
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start) as pool:
+        pending = {pool.submit(make_run, settings, run): run for run in missing}
+        try:
+            for future in as_completed(pending):
+                done(pending[future], future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
+    """Practises, evaluates and writes the result."""
+    problem, base = problem_of(run.problem), Checkpoint.load(base_policy(run.problem, settings.folder / "bases"))
+    looks = {round(settings.episodes * (k + 1) / (settings.checks + 1)): settings.scenes // 4 for k in range(settings.checks)} | {
+        settings.episodes: settings.scenes
+    }
+    curve: list[dict[str, Any]] = []
+
+    def watch(practised: Practised) -> None:
+        if practised.number not in looks:
+            return
+        scenes = range(settings.first_scene, settings.first_scene + looks[practised.number])
+        result = evaluate(practised.learner.to_checkpoint(), problem.task, scenes, latency=problem.latency)
+        status = practised.learner.status()
+        scales = {name: status[f"{name}_scale"] for name in ("actor", "critic", "value")}
+        curve.append({"episodes": practised.number, "success": result.success, "best_of_n": result.best_of_n, "seconds": practised.seconds, **scales})
+
+    practise(base, FilteredIqlConfig.from_yaml(), run.seed, settings.episodes, problem.latency, watch, factory(run.cell))
+    record = {"problem": run.problem, **asdict(run.cell), "seed": run.seed, "success": curve[-1]["success"], "curve": curve, "scenes": settings.scenes}
+    path = run.path(settings.folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(record, indent=1).encode())
+    return record
+
+
+def base_success(settings: StudySettings, problem: str, workers: int) -> float:
+    """Success of a problem's base policy on the evaluation scenes, measured once."""
+    path = settings.folder / problem / "base.json"
+    if not path.exists():
+        checkpoint = Checkpoint.load(base_policy(problem, settings.folder / "bases"))
+        scenes = range(settings.first_scene, settings.first_scene + settings.scenes)
+        result = evaluate(checkpoint, problem_of(problem).task, scenes, workers=workers, latency=problem_of(problem).latency)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({"success": result.success, "scenes": settings.scenes}).encode())
+    return float(json.loads(path.read_text())["success"])
+
+
+def _start() -> None:
+    torch.set_num_threads(1)

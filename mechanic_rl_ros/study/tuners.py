@@ -1,0 +1,149 @@
+"""The optimizers that a study compares, each behind what the learner needs of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.tuner import Mechanic, RelativeMechanic
+
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+"""Learning rates of the grid, for actor and critics alike."""
+
+CONTROLS = ("mechanic", "schedule-free", "prodigy", "d-adaptation", "dog", "trac", "adamw")
+"""Other optimizers, at their authors' defaults."""
+
+ACTOR_AVERAGE = 0.99  # decay of the exponential moving average that acts where an optimizer brings no average of its own
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way to choose step sizes.
+
+    Attributes:
+        tuner: Name.
+        actor_rate: Learning rate of the actor, where somebody has to choose one; 0 elsewhere.
+        critic_rate: Of the critics.
+    """
+
+    tuner: str
+    actor_rate: float = 0.0
+    critic_rate: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Name for people and files."""
+        return f"{self.tuner}_{self.actor_rate:.0e}_{self.critic_rate:.0e}" if self.actor_rate else self.tuner
+
+
+def grid() -> list[Cell]:
+    """AdamW with every pair of rates."""
+    return [Cell("adamw", actor, critic) for actor in RATES for critic in RATES]
+
+
+class Averaged:
+    """An optimizer and what acts: the parameters themselves, or their moving average."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], decay: float) -> None:
+        self._optimizer, self._parameters, self._decay = optimizer, parameters, decay
+        self._averages = [parameter.detach().clone() for parameter in parameters]
+
+    @property
+    def scale(self) -> float:
+        """What the optimizer multiplies its steps by, as far as it tells."""
+        group = self._optimizer.param_groups[0]
+        learned = getattr(self._optimizer, "scale", None)
+        return float(learned) if learned is not None else float(group.get("d", 1.0) * group.get("lr", 1.0))
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As of every optimizer."""
+        self._optimizer.zero_grad(set_to_none=set_to_none)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Moves the parameters and their average."""
+        self._optimizer.step()
+        torch._foreach_lerp_(self._averages, [parameter.detach() for parameter in self._parameters], 1.0 - self._decay)
+
+    def averages(self) -> list[Tensor]:
+        """What acts, in the order of the parameters."""
+        return [average.clone() for average in self._averages]
+
+
+class ScheduleFree(Averaged):
+    """Schedule-Free AdamW: its own average acts."""
+
+    def __init__(self, optimizer: Any, parameters: list[torch.nn.Parameter]) -> None:
+        super().__init__(optimizer, parameters, 0.0)
+        optimizer.train()
+
+    def averages(self) -> list[Tensor]:
+        """The average x, from the point y where gradients are taken and the sequence z: y = x + (1 - beta) (z - x)."""
+        beta, state = self._optimizer.param_groups[0]["betas"][0], self._optimizer.state
+        return [y.detach().lerp(state[y]["z"], 1.0 - 1.0 / beta) if y in state else y.detach().clone() for y in self._parameters]
+
+
+def factory(cell: Cell) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
+    """Makes the optimizer of one network; ``role`` is ``actor``, ``critic`` or ``value``.
+
+    Raises:
+        UserError: Unknown name, or a package is not installed.
+    """
+    if cell.tuner == "relative":
+        return lambda parameters, role: RelativeMechanic(parameters)
+    makers = _makers(cell)
+    if cell.tuner not in makers:
+        raise UserError(f"unknown tuner {cell.tuner!r}: use one of relative, {', '.join(makers)}")
+    maker = makers[cell.tuner]
+
+    def make(parameters: Iterable[torch.nn.Parameter], role: str) -> Any:
+        own = list(parameters)
+        try:
+            optimizer = maker(own, role)
+        except ModuleNotFoundError as error:
+            raise UserError(f"tuner {cell.tuner} needs the Python package {error.name}: pip install -r requirements/dev.txt") from error
+        return ScheduleFree(optimizer, own) if cell.tuner == "schedule-free" else Averaged(optimizer, own, ACTOR_AVERAGE if role == "actor" else 0.0)
+
+    return make
+
+
+def _makers(cell: Cell) -> dict[str, Callable[[list[torch.nn.Parameter], str], Any]]:
+    def adamw(parameters: list[torch.nn.Parameter], role: str) -> Any:
+        rate = cell.actor_rate if role == "actor" else cell.critic_rate
+        return torch.optim.AdamW(parameters, lr=rate or 1e-3)  # without a rate, torch's default
+
+    def schedule_free(parameters: list[torch.nn.Parameter], role: str) -> Any:
+        import schedulefree
+
+        return schedulefree.AdamWScheduleFree(parameters)
+
+    def prodigy(parameters: list[torch.nn.Parameter], role: str) -> Any:
+        import prodigyopt
+
+        return prodigyopt.Prodigy(parameters)
+
+    def d_adaptation(parameters: list[torch.nn.Parameter], role: str) -> Any:
+        import dadaptation
+
+        return dadaptation.DAdaptAdam(parameters)
+
+    def dog(parameters: list[torch.nn.Parameter], role: str) -> Any:
+        import dog
+
+        return dog.LDoG(parameters)
+
+    def trac(parameters: list[torch.nn.Parameter], role: str) -> Any:
+        from trac_optimizer import start_trac
+
+        return start_trac(os.devnull, torch.optim.AdamW)(parameters)
+
+    def mechanic(parameters: list[torch.nn.Parameter], role: str) -> Any:
+        return Mechanic(torch.optim.AdamW(parameters, lr=1.0))
+
+    return {"mechanic": mechanic, "schedule-free": schedule_free, "prodigy": prodigy, "d-adaptation": d_adaptation, "dog": dog, "trac": trac, "adamw": adamw}

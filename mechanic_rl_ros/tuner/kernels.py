@@ -1,0 +1,96 @@
+"""The sums and moves that Mechanic adds to its base optimizer: in one pass over memory each where that is possible, by torch elsewhere."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LIBRARY = Path(__file__).parent / "libmechanic_kernels.so"
+"""Built from ``src/kernels.cpp`` together with the package."""
+
+
+def products(directions: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+    """<D, g> and |g|^2 over all tensors, float64 (2,)."""
+    library = _library_for(directions, gradients)
+    if library is None:
+        return _sum([(torch.dot(_flat(d), _flat(g, d)), _square(_flat(g, d))) for d, g in zip(directions, gradients, strict=True)])
+    out = (ctypes.c_double * 2)()
+    library.mechanic_products(len(directions), _pointers(directions), _pointers(gradients), _sizes(directions), torch.get_num_threads(), out)
+    return torch.tensor([out[0], out[1]], dtype=torch.float64)
+
+
+def place(directions: Sequence[Tensor], references: Sequence[Tensor], values: Sequence[Tensor], decays: Sequence[Any], scale: Tensor) -> Tensor:
+    """D -= decay x and then x = x_ref + scale D, in place.
+
+    Args:
+        directions: D, changed where its decay is not 0.
+        references: x_ref.
+        values: x, changed; of the precision of D or lower.
+        decays: One for every tensor, a number or a tensor of one number.
+        scale: S, a tensor of one number.
+
+    Returns:
+        <D, x> and |x|^2 over all tensors after that, float64 (2,).
+    """
+    library = _library_for(directions, references, values)
+    if library is None:
+        return _sum([_place_one(*parts, scale) for parts in zip(directions, references, values, decays, strict=True)])
+    out = (ctypes.c_double * 2)()
+    own = (ctypes.c_double * len(decays))(*map(float, decays))
+    arguments = (_pointers(directions), _pointers(references), _pointers(values), _sizes(directions), own, float(scale), torch.get_num_threads(), out)
+    library.mechanic_place(len(directions), *arguments)
+    return torch.tensor([out[0], out[1]], dtype=torch.float64)
+
+
+def _place_one(direction: Tensor, reference: Tensor, value: Tensor, decay: Any, scale: Tensor) -> tuple[Tensor, Tensor]:
+    if isinstance(decay, Tensor) or decay != 0.0:
+        direction.sub_(value * decay)
+    value.copy_(torch.addcmul(reference, direction, scale.to(reference.dtype)))
+    return torch.dot(_flat(direction), _flat(value, direction)), _square(_flat(value, direction))
+
+
+def _flat(tensor: Tensor, like: Tensor | None = None) -> Tensor:
+    flat = tensor.detach().reshape(-1)
+    return flat if like is None else flat.to(like.dtype)
+
+
+def _square(flat: Tensor) -> Tensor:
+    return torch.dot(flat, flat)
+
+
+def _sum(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    return torch.stack([torch.stack([pair[k] for pair in pairs]).double().sum() for k in range(2)])
+
+
+def _library_for(*columns: Sequence[Tensor]) -> Any:
+    """The library, if it can work on these tensors: float32 on the processor, all of one layout."""
+    for parts in zip(*columns, strict=True):
+        if any(part.dtype != torch.float32 or part.device.type != "cpu" or not part.is_contiguous() for part in parts):
+            return None
+    return _library()
+
+
+@cache
+def _library() -> Any:
+    if not LIBRARY.exists():
+        return None
+    library = ctypes.CDLL(str(LIBRARY))
+    pointer, size = ctypes.c_void_p, ctypes.c_int
+    library.mechanic_products.argtypes = [size, pointer, pointer, pointer, size, pointer]
+    library.mechanic_place.argtypes = [size, pointer, pointer, pointer, pointer, pointer, ctypes.c_double, size, pointer]
+    library.mechanic_products.restype = library.mechanic_place.restype = None
+    return library
+
+
+def _pointers(tensors: Sequence[Tensor]) -> Any:
+    return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
+
+
+def _sizes(tensors: Sequence[Tensor]) -> Any:
+    return (ctypes.c_int64 * len(tensors))(*[tensor.numel() for tensor in tensors])

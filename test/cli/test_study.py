@@ -1,0 +1,45 @@
+"""``mechanic-rl study``, with practice far too short to learn anything."""
+
+import json
+import shutil
+
+import pytest
+
+SHORT = ("--problems", "lift", "--cells", "tuner,adamw_1e-03_1e-03", "--seeds", 1, "--episodes", 3, "--scenes", 4, "--workers", 2)
+
+
+@pytest.fixture
+def folder(tmp_path, checkpoint_folder):
+    """A study's folder with a base policy, so that none has to be made."""
+    shutil.copytree(checkpoint_folder, tmp_path / "study" / "bases" / "lift")
+    return tmp_path / "study"
+
+
+def test_a_study_writes_a_file_for_every_run_a_table_and_a_picture_and_goes_on_where_it_stopped(run, folder):
+    done = run("study", "--output", folder, *SHORT)
+    assert done.returncode == 0, done.stderr
+    files = sorted(folder.glob("lift/*/seed0.json"))
+    assert [path.parent.name for path in files] == ["adamw_1e-03_1e-03", "relative"]
+    record = json.loads(files[1].read_text())
+    assert [look["episodes"] for look in record["curve"]] == [1, 2, 3]
+    assert record["success"] == record["curve"][-1]["success"]
+    assert "| relative |" in done.stdout
+    assert "base policy" in done.stdout
+    assert (folder / "study.png").read_bytes().startswith(b"\x89PNG")
+    assert "relative" in (folder / "study.md").read_text()
+
+    before = files[1].stat().st_mtime_ns
+    files[0].unlink()
+    again = run("study", "--output", folder, *SHORT)
+    assert again.returncode == 0, again.stderr
+    assert files[0].exists()
+    assert files[1].stat().st_mtime_ns == before, "what is there is kept"
+    assert "relative seed 0" not in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--problems", "juggle"), "unknown problem 'juggle'"), (("--cells", "magic"), "unknown cell 'magic'"), (("--show-only",), "no results of a study")],
+)
+def test_what_it_does_not_know_ends_it_with_one_line(refused, tmp_path, arguments, words):
+    assert words in refused("study", "--output", tmp_path / "empty", *arguments)

@@ -1,0 +1,64 @@
+"""What a study says about its results."""
+
+import json
+
+import pytest
+
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.study.picture import draw_study
+from mechanic_rl_ros.study.table import TUNER, as_markdown, best_of_grid, claims, controls, read_results
+from mechanic_rl_ros.study.tuners import Cell
+
+GOOD, POOR = Cell("adamw", 3e-4, 1e-3), Cell("adamw", 1e-2, 1e-3)
+
+
+def write(folder, problem, cell, successes, lowest=0.5):
+    place = folder / problem / cell.name
+    place.mkdir(parents=True)
+    for seed, success in enumerate(successes):
+        record = {"problem": problem, "tuner": cell.tuner, "actor_rate": cell.actor_rate, "critic_rate": cell.critic_rate, "seed": seed, "success": success}
+        (place / f"seed{seed}.json").write_text(json.dumps({**record, "curve": [{"success": lowest}, {"success": success}]}))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path, "lift", TUNER, [0.9, 0.8, 0.85])
+    write(tmp_path, "lift", GOOD, [0.86, 0.86, 0.86])
+    write(tmp_path, "lift", POOR, [0.1, 0.2, 0.15], lowest=0.05)
+    write(tmp_path, "lift", Cell("adamw", 1e-5, 1e-5), [0.99])
+    write(tmp_path, "lift", Cell("prodigy"), [0.9, 0.9, 0.9])
+    (tmp_path / "lift" / "base.json").write_text('{"success": 0.5}')
+    return tmp_path
+
+
+def test_means_and_intervals_are_over_seeds(folder):
+    result = read_results(folder)["lift"][TUNER]
+    assert result.mean == pytest.approx(0.85)
+    assert result.half_width == pytest.approx(4.303 * 0.05 / 3**0.5)
+    assert result.lowest == 0.5
+
+
+def test_the_best_of_the_grid_is_among_the_cells_with_most_seeds(folder):
+    assert best_of_grid(read_results(folder)["lift"]).cell == GOOD, "a lucky single seed is no best"
+
+
+def test_claims_are_judged_with_their_figures(folder):
+    results = read_results(folder)["lift"]
+    assert [held for _, held in claims(results, base=0.5)] == [True, False, True]
+    assert [held for _, held in claims(results, base=0.56)] == [True, False, False]
+    text = as_markdown({"lift": results}, {"lift": 0.5})
+    assert "- yes: 99% of the best grid cell (adamw_3e-04_1e-03, 0.860)" in text
+    assert "- NO: best control is prodigy with 0.900" in text
+    assert [result.cell.name for result in controls(results)] == ["prodigy"]
+
+
+def test_the_picture_is_drawn_also_from_few_results(folder, tmp_path):
+    path = draw_study(read_results(folder), {"lift": 0.5}, tmp_path / "study.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    write(tmp_path / "few", "push", TUNER, [0.5])
+    assert draw_study(read_results(tmp_path / "few"), {}, tmp_path / "few.png").exists()
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(UserError, match="mechanic-rl study"):
+        read_results(tmp_path)

@@ -1,0 +1,59 @@
+"""Every optimizer of a study does what the learner needs of one."""
+
+import copy
+
+import pytest
+import torch
+
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.study.tuners import CONTROLS, RATES, Cell, factory, grid
+
+
+def descend(cell, role, steps=200):
+    """Parameters and tuner after some steps towards 1."""
+    parameters = [torch.nn.Parameter(torch.full((6, 4), 0.2)), torch.nn.Parameter(torch.zeros(4))]
+    tuner = factory(cell)(iter(parameters), role)
+    for _ in range(steps):
+        tuner.zero_grad()
+        sum(((parameter - 1.0) ** 2).sum() for parameter in parameters).backward()
+        tuner.step()
+    return parameters, tuner
+
+
+@pytest.mark.parametrize("role", ["actor", "critic"])
+@pytest.mark.parametrize("name", ["relative", *CONTROLS])
+def test_it_moves_towards_the_goal_and_says_what_acts(name, role):
+    parameters, tuner = descend(Cell(name), role)
+    averages = tuner.averages()
+    assert [tensor.shape for tensor in averages] == [parameter.shape for parameter in parameters]
+    if name != "mechanic":  # as published, it has hardly begun
+        assert float((averages[0] - 1.0).abs().max()) < 0.79
+    assert all(bool(torch.isfinite(tensor).all()) and not tensor.requires_grad for tensor in averages)
+    assert tuner.scale > 0.0
+
+
+def test_the_rate_of_a_cell_is_that_of_its_role():
+    near, far = (descend(Cell("adamw", 1e-4, 1e-2), role, steps=10)[0][0] for role in ("actor", "critic"))
+    assert float(near.detach().mean()) == pytest.approx(0.2 + 10 * 1e-4, rel=1e-2)
+    assert float(far.detach().mean()) == pytest.approx(0.2 + 10 * 1e-2, rel=1e-2)
+
+
+def test_the_average_of_schedule_free_is_its_own():
+    parameters, tuner = descend(Cell("schedule-free"), "actor")
+    mine = tuner.averages()
+    other = copy.deepcopy((tuner._optimizer, parameters))
+    other[0].eval()
+    for a, b in zip(mine, other[1], strict=True):
+        torch.testing.assert_close(a, b.detach())
+
+
+def test_the_grid_has_every_pair_of_rates_and_every_cell_its_own_name():
+    cells = grid()
+    assert len(cells) == len(RATES) ** 2
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert cells[0].name == "adamw_1e-05_1e-05"
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_known():
+    with pytest.raises(UserError, match="relative, mechanic"):
+        factory(Cell("magic"))

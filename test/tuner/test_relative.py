@@ -1,0 +1,158 @@
+"""The tuner in relative units: equal to its readable twin, robust against bad gradients, resumable."""
+
+import copy
+import io
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from mechanic_rl_ros.tuner import RelativeMechanic
+from mechanic_rl_ros.tuner.relative_reference import ReferenceRelativeMechanic
+
+
+def make_parameters() -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(0.2 * torch.randn(5, 3, generator=generator)), torch.nn.Parameter(torch.zeros(4))]
+
+
+def network_size(parameters) -> float:
+    return float(torch.cat([tensor.detach().flatten() for tensor in parameters]).square().mean().sqrt())
+
+
+def descend(tuner: RelativeMechanic, parameters, steps: int, seed: int = 1, noise: float = 0.3) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        for tensor in parameters:
+            tensor.grad = tensor.detach() - 1.0 + noise * torch.randn(tensor.shape, generator=generator)
+        tuner.step()
+
+
+@pytest.mark.parametrize("averaging", [True, False])
+def test_the_tuner_equals_its_readable_twin(averaging):
+    parameters = make_parameters()
+    tuner = RelativeMechanic(parameters, averaging=averaging)
+    twins = [ReferenceRelativeMechanic(tensor.detach(), network_size(parameters), averaging) for tensor in parameters]
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(150):
+        for tensor, twin in zip(parameters, twins, strict=True):
+            tensor.grad = tensor.detach() - 1.0 + 0.3 * torch.randn(tensor.shape, generator=generator)
+            twin.step(tensor.grad)
+        tuner.step()
+    for tensor, average, twin in zip(parameters, tuner.averages(), twins, strict=True):
+        torch.testing.assert_close(tensor.detach().double(), twin.x, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(average.double(), twin.average(), atol=1e-5, rtol=1e-4)
+
+
+def test_the_first_step_is_one_relative_unit_long():
+    parameters = make_parameters()
+    start = parameters[0].detach().clone()
+    tuner = RelativeMechanic(parameters, averaging=False)
+    descend(tuner, parameters, 1)
+    moved = (parameters[0].detach() - start).square().mean().sqrt()
+    assert float(moved) == pytest.approx(0.01 * float(start.square().mean().sqrt()), rel=0.05)
+    assert tuner.scale == pytest.approx(1.0)
+
+
+def test_a_tensor_that_starts_at_zero_moves_in_units_of_the_network():
+    parameters = make_parameters()
+    size = network_size(parameters)
+    tuner = RelativeMechanic(parameters, averaging=False)
+    descend(tuner, parameters, 1)
+    assert float(parameters[1].detach().square().mean().sqrt()) == pytest.approx(0.01 * size, rel=0.05)
+
+
+@pytest.mark.parametrize("size", [0.001, 0.03, 1.0])
+def test_progress_does_not_depend_on_the_size_of_the_problem(size):
+    parameter = torch.nn.Parameter(torch.full((64,), size))
+    tuner = RelativeMechanic([parameter])
+    for _ in range(400):
+        parameter.grad = parameter.detach() - 1.5 * size
+        tuner.step()
+    assert float((tuner.averages()[0] - 1.5 * size).abs().max()) < 0.1 * size
+
+
+def test_the_scale_shrinks_when_steps_go_too_far():
+    parameters = make_parameters()
+    tuner = RelativeMechanic(parameters, averaging=False)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(300):
+        for tensor in parameters:
+            tensor.grad = tensor.detach() - 0.3 + torch.randn(tensor.shape, generator=generator)
+        tuner.step()
+    early = tuner.scale
+    for _ in range(300):  # now every step is punished
+        for tensor in parameters:
+            tensor.grad = 10.0 * torch.sign(tensor.detach() - 0.3)
+        tuner.step()
+    assert tuner.scale < early
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_is_skipped_and_counted(bad):
+    parameters = make_parameters()
+    tuner = RelativeMechanic(parameters)
+    descend(tuner, parameters, 5)
+    before = [tensor.detach().clone() for tensor in parameters]
+    for tensor in parameters:
+        tensor.grad = torch.ones_like(tensor)
+    parameters[0].grad[1, 1] = bad
+    tuner.step()
+    assert tuner.skipped == 1
+    assert all(torch.equal(old, new) for old, new in zip(before, parameters, strict=True))
+    descend(tuner, parameters, 5)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in [*parameters, *tuner.averages()])
+
+
+def test_a_tensor_without_gradient_stays_and_all_without_is_no_step():
+    parameters = make_parameters()
+    tuner = RelativeMechanic(parameters)
+    tuner.step()
+    parameters[0].grad = torch.ones_like(parameters[0])
+    tuner.step()
+    assert torch.equal(parameters[1].detach(), torch.zeros(4))
+    assert torch.equal(tuner.averages()[1], torch.zeros(4))
+    assert not torch.equal(parameters[0].detach(), make_parameters()[0].detach())
+
+
+def test_a_closure_runs_with_gradients_and_leaves_grad_mode_as_it_was():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    tuner = RelativeMechanic([parameter])
+
+    def closure():
+        tuner.zero_grad()
+        loss = parameter.square().sum()
+        loss.backward()
+        return loss
+
+    assert tuner.step(closure).item() == pytest.approx(3.0)
+    assert torch.is_grad_enabled()
+
+
+def test_state_through_safetensors_continues_bit_equally():
+    parameters = make_parameters()
+    tuner = RelativeMechanic(parameters)
+    descend(tuner, parameters, 20)
+    saved = tuner.state_dict()
+    assert all(isinstance(key, int) for key in saved["state"])
+    wire = load(save({f"{index}.{key}": tensor.contiguous() for index, entry in saved["state"].items() for key, tensor in entry.items()}))
+    state = {index: {key: wire[f"{index}.{key}"] for key in entry} for index, entry in saved["state"].items()}
+    again = [torch.nn.Parameter(tensor.detach().clone()) for tensor in parameters]
+    resumed = RelativeMechanic(again)
+    resumed.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+    descend(tuner, parameters, 20, seed=9)
+    descend(resumed, again, 20, seed=9)
+    assert all(torch.equal(a, b) for a, b in zip([*parameters, *tuner.averages()], [*again, *resumed.averages()], strict=True))
+
+
+def test_it_can_be_copied_and_take_another_group():
+    parameters = make_parameters()
+    tuner = RelativeMechanic(parameters)
+    descend(tuner, parameters, 3)
+    buffer = io.BytesIO()
+    torch.save(copy.deepcopy(tuner).state_dict(), buffer)
+    late = torch.nn.Parameter(torch.ones(2))
+    tuner.add_param_group({"params": [late]})
+    descend(tuner, [*parameters, late], 3)
+    assert len(tuner.averages()) == 3
+    assert not torch.equal(late.detach(), torch.ones(2))
