@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -56,11 +57,19 @@ def over_seeds(make: Callable[..., Callable[[int], Result]], arguments: tuple[An
 def _without_interrupts() -> Iterator[None]:
     """Processes that are started meanwhile never hear Ctrl-C, which a terminal sends to all: this one, which hears it afterwards, ends them."""
     resource_tracker.ensure_running()  # its start would lift the block
+    heard: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    # The block is inherited by the processes; another thread of this one may still take the signal, and would interrupt the main thread.
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number)) if in_main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _start(make: Callable[..., Callable[[int], Any]], arguments: tuple[Any, ...]) -> None:

@@ -18,6 +18,7 @@ from mechanic_rl_ros.ros_domain import claimed_domain
 BOUND_S = float(
     os.environ.get("MECHANIC_TEST_BOUND_S", "60")
 )  # until something that was awaited counts as never coming; nothing is asserted about how long it took
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started this in the background, where Ctrl-C is ignored, also by children
 END_S = 15.0  # between SIGINT and SIGKILL
 DOMAINS = range(100, 0, -1)  # from above: `mechanic-rl finetune` takes the lowest free one
 
