@@ -7,6 +7,8 @@ from enum import IntEnum
 
 from mechanic_rl_ros.data import Outcome
 
+IDLE = "neither policy nor operator moves the arm"
+
 
 class Phase(IntEnum):
     """States, numbered as in EpisodeState.msg."""
@@ -115,7 +117,10 @@ class EpisodeMachine:
         if frame.success:
             self._end(Outcome.SUCCESS, frame.stamp_ns)
         elif steps >= self.config.step_limit:
-            self._end(Outcome.TIMEOUT, frame.stamp_ns)
+            if self._acted_ns > self.since_ns:
+                self._end(Outcome.TIMEOUT, frame.stamp_ns)
+            else:
+                self._end(Outcome.ABORTED, frame.stamp_ns, IDLE)
         return reward, frame.success
 
     def acted(self, until_ns: int) -> None:
@@ -174,7 +179,7 @@ class EpisodeMachine:
         if now_ns < self.since_ns - self.config.lost_ns:
             return self._end(Outcome.ABORTED, now_ns, "the clock was set back")
         if now_ns - max(self._acted_ns, self.since_ns) > self.config.idle_ns:
-            return self._end(Outcome.ABORTED, now_ns, "neither policy nor operator moves the arm")
+            return self._end(Outcome.ABORTED, now_ns, IDLE)
         return False
 
     def _next_frame(self, now_ns: int) -> int:

@@ -25,6 +25,8 @@ class Course:
     def see(self, success=False, reset_count=None):
         """The next camera frame."""
         self.now_ns = (self.now_ns // STEP + 1) * STEP
+        if not self.idle:
+            self.machine.acted(self.now_ns)
         return self.machine.frame(Frame(self.now_ns, success, self.resets if reset_count is None else reset_count))
 
     def reset(self, success=True, message=""):
@@ -169,6 +171,16 @@ def test_an_episode_in_which_nobody_moves_the_arm_is_aborted_and_not_counted_as_
     course.see()
     course.see()
     assert course.tick(0.0), "1.5 s after the last action"
+    assert (course.machine.outcome, course.machine.completed) == (Outcome.ABORTED, 0)
+    assert course.machine.reason == "neither policy nor operator moves the arm"
+
+
+def test_a_short_episode_in_which_nobody_ever_moved_the_arm_is_no_timeout():
+    course = Course(step_limit=3)
+    course.until(Phase.RUNNING)
+    course.idle, course.now_ns, course.machine._acted_ns = True, course.machine.since_ns, 0
+    for _ in range(3):
+        course.see()
     assert (course.machine.outcome, course.machine.completed) == (Outcome.ABORTED, 0)
     assert course.machine.reason == "neither policy nor operator moves the arm"
 

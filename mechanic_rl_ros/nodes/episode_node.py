@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.duration import Duration
 from rclpy.task import Future
 
 from mechanic_rl_ros import msg
@@ -79,6 +80,7 @@ class EpisodeNode(Node):
     def end(self) -> None:
         if self.machine.abort("the episode node is shutting down", self.now_ns()):
             self._publish()
+            self.publisher.wait_for_all_acked(Duration(seconds=0.5))  # the process may end before the message has left it
 
     def _progress(self) -> tuple[int, int]:
         """Last number and completed episodes of an earlier life of the run."""

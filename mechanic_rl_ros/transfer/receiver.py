@@ -17,8 +17,8 @@ _REMEMBERED = 4096
 """Finished and refused payloads whose repetition is recognised."""
 
 
-HARMLESS = frozenset({"completed", "duplicate_chunk", "duplicate_manifest", "sender_changed", "superseded", "unknown_chunk"})
-"""Counters of things that happen in normal operation, such as a chunk that another receiver on the topic asked for."""
+HARMLESS = frozenset({"completed", "duplicate_chunk", "duplicate_manifest", "given_up", "sender_changed", "superseded", "unknown_chunk"})
+"""Counters of things that happen in normal operation, such as a chunk that another receiver on the topic asked for, or a sender that was killed."""
 
 
 @dataclass(frozen=True)
