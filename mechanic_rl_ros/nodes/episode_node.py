@@ -41,7 +41,7 @@ class EpisodeNode(Node):
         config = EpisodeConfig(
             episodes=self.parameter("episodes", 0, "episodes to complete, 0: until stopped", low=0, high=1_000_000),
             seed_first=self.parameter("seed_first", 0, "scene seed of the first episode", low=0, high=2**31),
-            step_limit=self.parameter("step_limit", 60, "policy steps until a timeout", low=1, high=100_000),
+            step_limit=self.parameter("step_limit", 60, "policy steps until a timeout", low=2, high=100_000),
             period_ns=self.embodiment.period_ns,
             ready_ns=round(1e9 * self.parameter("ready_time", 0.3, "s from reset to start", low=0.0, high=60.0)),
             pause_ns=round(1e9 * self.parameter("pause_time", 0.2, "s between two episodes", low=0.0, high=3600.0)),

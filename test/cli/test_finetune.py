@@ -17,7 +17,7 @@ from rich.console import Console
 from mechanic_rl_ros.cli.patience import Patience
 from mechanic_rl_ros.cli.run_folder import default_folder, open_run
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.metrics import MetricsWriter, read_metrics
+from mechanic_rl_ros.metrics import KINDS, MetricsWriter, read_metrics
 from mechanic_rl_ros.paths import config_directory
 
 BUILT = importlib.util.find_spec("mechanic_rl_ros.msg") is not None
@@ -85,19 +85,7 @@ def finished_run(tmp_path, checkpoint):
     tuned.save(folder / "checkpoint")
     period = {"period_ms": 20.0, "period_mean_error": 0.01, "period_deviation": 0.03, "period_p99_ms": 21.0, "period_count": 100}
     command = {**period, "latency_p50_ms": 40.0, "latency_p99_ms": 90.0, "late_actions": 0, "holding": "", "limited": {}}
-    figures = (
-        "version",
-        "episodes",
-        "rows",
-        "actor_scale",
-        "critic_scale",
-        "value_scale",
-        "actor_loss",
-        "critic_loss",
-        "update_ms",
-        "plain_success",
-        "best_success",
-    )
+    figures = KINDS["learner"].__required_keys__ - {"kind", "wall", "updates", "prefers_best_of_n"}
     with MetricsWriter(folder / "metrics.jsonl") as writer:
         writer.write("run", task="lift", seed=0, checkpoint=str(checkpoint), started=1e9)
         for number in range(4):

@@ -245,7 +245,7 @@ def test_a_reset_that_is_not_answered_is_given_up_after_the_patience_that_was_as
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"step_limit": 0}, "between 1 and 100000"),
+        ({"step_limit": 1}, "between 2 and 100000"),
         ({"episodes": -1}, "between 0 and 1000000"),
         ({"ready_time": "soon"}, "give a float"),
         ({"task": 3}, "give a str"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mechanic_rl_ros.metrics import MetricsWriter
+from mechanic_rl_ros.metrics import KINDS, MetricsWriter
 from mechanic_rl_ros.report.run_data import RunData
 from mechanic_rl_ros.report.timing import control_timing, timing_rows
 
@@ -40,19 +40,7 @@ def _command(periods, latencies):
 
 
 def _learner(updates):
-    names = (
-        "version",
-        "episodes",
-        "rows",
-        "actor_scale",
-        "critic_scale",
-        "value_scale",
-        "actor_loss",
-        "critic_loss",
-        "update_ms",
-        "plain_success",
-        "best_success",
-    )
+    names = KINDS["learner"].__required_keys__ - {"kind", "wall"}
     return {**dict.fromkeys(names, 1), "updates": updates, "prefers_best_of_n": False}
 
 
