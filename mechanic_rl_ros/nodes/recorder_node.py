@@ -17,6 +17,7 @@ from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import ERROR, OK, WARN, Node, nanoseconds, run
 from mechanic_rl_ros.nodes.observations import ObservationSubscriber
 from mechanic_rl_ros.nodes.payloads import PayloadSender
+from mechanic_rl_ros.output import require_writable
 from mechanic_rl_ros.replay.episode_check import ACTION_TOLERANCE, EpisodeError
 from mechanic_rl_ros.replay.recording import Recording
 from mechanic_rl_ros.replay.store import EpisodeStore
@@ -79,10 +80,7 @@ class RecorderNode(Node):
     def _claim_folder(self) -> None:
         folder = self.store.folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / ".write_probe"
-            probe.write_bytes(b"")
-            probe.unlink()
+            require_writable(folder)
         except OSError as error:
             raise UserError(f"cannot write to {folder} ({error.strerror}): choose another run directory") from error
         self.store.clean()
