@@ -56,6 +56,7 @@ class LearnerRecord(TypedDict):
     actor_scale: float
     critic_scale: float
     value_scale: float
+    skipped_gradients: int
     actor_loss: float
     critic_loss: float
     update_ms: float

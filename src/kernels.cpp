@@ -1,7 +1,9 @@
-// The two passes over memory that Mechanic adds to its base optimizer, for float32 tensors on the processor.
+// The passes over memory that the tuners make, for float32 tensors on the processor: two that Mechanic adds to its base optimizer, two that are a
+// whole step of RelativeMechanic.
 // A plain C interface that Python loads with ctypes. Without this library torch does the same, more slowly.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <thread>
 #include <vector>
@@ -49,51 +51,121 @@ WIDE void place(float* d, const float* reference, float* x, int64_t n, float sca
   }
 }
 
-// Calls work(tensor, start, length, sums) on threads that share the elements evenly; adds up what they found.
+// What the passes of RelativeMechanic share: weight of the average in the point of the gradient, decay of the second moment, epsilon, weight decay.
+struct Numbers {
+  float momentum, decay, epsilon, weight_decay;
+};
+
+// Sums that a step needs before it may change anything: |g|^2, |x|^2, <y, g>, <y, x>, |u|^2, where y is the point between D and its average and u the
+// update that the second moment would give.
+WIDE void relative_sums(const float* __restrict g, const float* __restrict x, const float* __restrict d, const float* __restrict average,
+                        const float* __restrict second, int64_t n, float correction, Numbers c, double* out) {
+  for (int64_t start = 0; start < n; start += kBlock) {
+    const int64_t end = std::min(n, start + kBlock);
+    float gg = 0, xx = 0, yg = 0, yx = 0, uu = 0;
+    for (int64_t i = start; i < end; ++i) {
+      const float y = d[i] + c.momentum * (average[i] - d[i]);
+      const float v = c.decay * second[i] + (1 - c.decay) * g[i] * g[i];
+      const float u = g[i] / (std::sqrt(v * correction) + c.epsilon) + c.weight_decay * x[i];
+      gg += g[i] * g[i];
+      xx += x[i] * x[i];
+      yg += y * g[i];
+      yx += y * x[i];
+      uu += u * u;
+    }
+    out[0] += gg;
+    out[1] += xx;
+    out[2] += yg;
+    out[3] += yx;
+    out[4] += uu;
+  }
+}
+
+// The step: v, D, its average and x in place. length is that of u in D, share that of D in the average, scale is S.
+WIDE void relative_move(const float* __restrict g, float* __restrict x, float* __restrict d, float* __restrict average, float* __restrict second,
+                        const float* __restrict reference, int64_t n, float correction, float length, float share, float scale, Numbers c) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float v = c.decay * second[i] + (1 - c.decay) * g[i] * g[i];
+    const float u = g[i] / (std::sqrt(v * correction) + c.epsilon) + c.weight_decay * x[i];
+    const float direction = d[i] + length * u;
+    const float mean = average[i] + share * (direction - average[i]);
+    second[i] = v;
+    d[i] = direction;
+    average[i] = mean;
+    x[i] = reference[i] + scale * (direction + c.momentum * (mean - direction));
+  }
+}
+
+// Calls work(tensor, start, length, sums) on threads that share the elements evenly; out[tensor][k] adds up what they put into sums[k].
 template <typename Work>
-void spread(int count, const int64_t* sizes, int threads, double* out, Work work) {
+void spread(int count, const int64_t* sizes, int threads, int width, double* out, Work work) {
   int64_t total = 0;
   for (int t = 0; t < count; ++t) total += sizes[t];
   threads = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, total / kPerThread)));
   const int64_t share = (total + threads - 1) / threads;
-  std::vector<double> found(2 * threads, 0.0);
+  std::vector<double> found(static_cast<size_t>(threads) * count * width, 0.0);
   auto run = [&](int thread) {
     const int64_t low = share * thread, high = std::min(total, low + share);
-    double sums[2] = {0.0, 0.0};
+    double* sums = found.data() + static_cast<size_t>(thread) * count * width;
     int64_t offset = 0;
     for (int t = 0; t < count; ++t) {
       const int64_t start = std::max(low, offset), end = std::min(high, offset + sizes[t]);
-      if (start < end) work(t, start - offset, end - start, sums);
+      if (start < end) work(t, start - offset, end - start, sums + static_cast<size_t>(t) * width);
       offset += sizes[t];
     }
-    found[2 * thread] = sums[0];
-    found[2 * thread + 1] = sums[1];
   };
   std::vector<std::thread> others;
   for (int thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
   run(0);
   for (auto& other : others) other.join();
-  out[0] = out[1] = 0.0;
-  for (int thread = 0; thread < threads; ++thread) {
-    out[0] += found[2 * thread];
-    out[1] += found[2 * thread + 1];
+  const size_t values = static_cast<size_t>(count) * width;
+  for (size_t k = 0; k < values; ++k) {
+    out[k] = 0.0;
+    for (int thread = 0; thread < threads; ++thread) out[k] += found[thread * values + k];
   }
+}
+
+Numbers narrow(const double* numbers) {
+  return {static_cast<float>(numbers[0]), static_cast<float>(numbers[1]), static_cast<float>(numbers[2]), static_cast<float>(numbers[3])};
 }
 
 }  // namespace
 
+// Of all functions: columns of one pointer per tensor, the sizes of the tensors, numbers, the greatest number of threads, and the sums of every tensor.
 extern "C" {
 
-// out = <D, g>, |g|^2 over all tensors.
+// out (count, 2) = <D, g>, |g|^2.
 void mechanic_products(int count, float* const* directions, float* const* gradients, const int64_t* sizes, int threads, double* out) {
-  spread(count, sizes, threads, out, [&](int t, int64_t start, int64_t n, double* sums) { products(directions[t] + start, gradients[t] + start, n, sums); });
+  spread(count, sizes, threads, 2, out,
+         [&](int t, int64_t start, int64_t n, double* sums) { products(directions[t] + start, gradients[t] + start, n, sums); });
 }
 
-// D -= decay x, x = x_ref + scale D, with a decay for every tensor; out = <D, x>, |x|^2 over all tensors.
+// D -= decay x, x = x_ref + scale D, with a decay for every tensor; out (count, 2) = <D, x>, |x|^2.
 void mechanic_place(int count, float* const* directions, float* const* references, float* const* values, const int64_t* sizes, const double* decays,
                     double scale, int threads, double* out) {
-  spread(count, sizes, threads, out, [&](int t, int64_t start, int64_t n, double* sums) {
+  spread(count, sizes, threads, 2, out, [&](int t, int64_t start, int64_t n, double* sums) {
     place(directions[t] + start, references[t] + start, values[t] + start, n, static_cast<float>(scale), static_cast<float>(decays[t]), sums);
+  });
+}
+
+// out (count, 5) as of relative_sums; corrections (count).
+void mechanic_relative_sums(int count, float* const* gradients, float* const* values, float* const* directions, float* const* averages,
+                            float* const* seconds, const int64_t* sizes, const double* corrections, const double* numbers, int threads, double* out) {
+  const Numbers c = narrow(numbers);
+  spread(count, sizes, threads, 5, out, [&](int t, int64_t i, int64_t n, double* sums) {
+    relative_sums(gradients[t] + i, values[t] + i, directions[t] + i, averages[t] + i, seconds[t] + i, n, static_cast<float>(corrections[t]), c, sums);
+  });
+}
+
+// The step of every tensor; moves (count, 4) = correction, length, share, scale.
+void mechanic_relative_move(int count, float* const* gradients, float* const* values, float* const* directions, float* const* averages,
+                            float* const* seconds, float* const* references, const int64_t* sizes, const double* moves, const double* numbers,
+                            int threads) {
+  const Numbers c = narrow(numbers);
+  spread(count, sizes, threads, 0, nullptr, [&](int t, int64_t i, int64_t n, double*) {
+    const double* move = moves + 4 * t;
+    relative_move(gradients[t] + i, values[t] + i, directions[t] + i, averages[t] + i, seconds[t] + i, references[t] + i, n,
+                  static_cast<float>(move[0]), static_cast<float>(move[1]), static_cast<float>(move[2]), static_cast<float>(move[3]), c);
   });
 }
 }

@@ -101,7 +101,9 @@ class LearnerNode(Node):
         self._export()
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
-        s, reason = self.snapshot, self._reason()
+        s = self.snapshot
+        skipped = f"{s['skipped_gradients']} steps left out: a gradient was not finite" if s["skipped_gradients"] else ""
+        reason = self._reason() or skipped
         values = {key: str(value) for key, value in s.items()} | {"device": self.device, "refused": self.refused}
         return (WARN, reason, values) if reason else (OK, f"{s['updates']} updates from {s['episodes']} episodes", values)
 
@@ -263,6 +265,7 @@ class LearnerNode(Node):
         message.header.stamp = self.get_clock().now().to_msg()
         message.updates_due = max(s["updates_due"], min(waiting, 1))
         message.actor_scale, message.critic_scale, message.value_scale = float(s["actor_scale"]), float(s["critic_scale"]), float(s["value_scale"])
+        message.skipped_gradients = s["skipped_gradients"]
         message.actor_loss, message.critic_loss, message.update_time = float(s["actor_loss"]), float(s["critic_loss"]), 1e-3 * float(s["update_ms"])
         message.plain_success, message.best_success = _or_none(s["plain_success"]), _or_none(s["best_success"])
         message.prefers_best_of_n, message.device = bool(s["prefers_best_of_n"]), self.device

@@ -115,7 +115,18 @@ class MonitorNode(Node):
     def _on_learner(self, s: msg.LearnerStatus) -> None:
         fields = {
             name: getattr(s, name)
-            for name in ("version", "updates", "episodes", "rows", "actor_scale", "critic_scale", "value_scale", "actor_loss", "critic_loss")
+            for name in (
+                "version",
+                "updates",
+                "episodes",
+                "rows",
+                "actor_scale",
+                "critic_scale",
+                "value_scale",
+                "skipped_gradients",
+                "actor_loss",
+                "critic_loss",
+            )
         }
         self._write(
             "learner",

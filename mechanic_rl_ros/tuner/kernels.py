@@ -1,9 +1,9 @@
-"""The sums and moves that Mechanic adds to its base optimizer: in one pass over memory each where that is possible, by torch elsewhere."""
+"""The passes over memory that the tuners make: compiled ones where those can work on the tensors, torch's elsewhere."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ LIBRARY = Path(__file__).parent / "libmechanic_kernels.so"
 
 def products(directions: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
     """<D, g> and |g|^2 over all tensors, float64 (2,)."""
-    library = _library_for(directions, gradients)
+    library = library_for(directions, gradients)
     if library is None:
         return _sum([(torch.dot(_flat(d), _flat(g, d)), _square(_flat(g, d))) for d, g in zip(directions, gradients, strict=True)])
-    out = (ctypes.c_double * 2)()
-    library.mechanic_products(len(directions), _pointers(directions), _pointers(gradients), _sizes(directions), torch.get_num_threads(), out)
-    return torch.tensor([out[0], out[1]], dtype=torch.float64)
+    out = torch.empty(len(directions), 2, dtype=torch.float64)
+    library.mechanic_products(len(directions), pointers(directions), pointers(gradients), sizes(directions), torch.get_num_threads(), out.data_ptr())
+    return out.sum(dim=0)
 
 
 def place(directions: Sequence[Tensor], references: Sequence[Tensor], values: Sequence[Tensor], decays: Sequence[Any], scale: Tensor) -> Tensor:
@@ -38,14 +38,13 @@ def place(directions: Sequence[Tensor], references: Sequence[Tensor], values: Se
     Returns:
         <D, x> and |x|^2 over all tensors after that, float64 (2,).
     """
-    library = _library_for(directions, references, values)
+    library = library_for(directions, references, values)
     if library is None:
         return _sum([_place_one(*parts, scale) for parts in zip(directions, references, values, decays, strict=True)])
-    out = (ctypes.c_double * 2)()
-    own = (ctypes.c_double * len(decays))(*map(float, decays))
-    arguments = (_pointers(directions), _pointers(references), _pointers(values), _sizes(directions), own, float(scale), torch.get_num_threads(), out)
-    library.mechanic_place(len(directions), *arguments)
-    return torch.tensor([out[0], out[1]], dtype=torch.float64)
+    out = torch.empty(len(directions), 2, dtype=torch.float64)
+    columns = (pointers(directions), pointers(references), pointers(values), sizes(directions))
+    library.mechanic_place(len(directions), *columns, numbers(map(float, decays)), float(scale), torch.get_num_threads(), out.data_ptr())
+    return out.sum(dim=0)
 
 
 def _place_one(direction: Tensor, reference: Tensor, value: Tensor, decay: Any, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,7 +67,7 @@ def _sum(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     return torch.stack([torch.stack([pair[k] for pair in pairs]).double().sum() for k in range(2)])
 
 
-def _library_for(*columns: Sequence[Tensor]) -> Any:
+def library_for(*columns: Sequence[Tensor]) -> Any:
     """The library, if it can work on these tensors: float32 on the processor, all of one layout."""
     for parts in zip(*columns, strict=True):
         if any(part.dtype != torch.float32 or part.device.type != "cpu" or not part.is_contiguous() for part in parts):
@@ -82,15 +81,26 @@ def _library() -> Any:
         return None
     library = ctypes.CDLL(str(LIBRARY))
     pointer, size = ctypes.c_void_p, ctypes.c_int
-    library.mechanic_products.argtypes = [size, pointer, pointer, pointer, size, pointer]
-    library.mechanic_place.argtypes = [size, pointer, pointer, pointer, pointer, pointer, ctypes.c_double, size, pointer]
-    library.mechanic_products.restype = library.mechanic_place.restype = None
+    library.mechanic_products.argtypes = [size, *[pointer] * 3, size, pointer]
+    library.mechanic_place.argtypes = [size, *[pointer] * 5, ctypes.c_double, size, pointer]
+    library.mechanic_relative_sums.argtypes = [size, *[pointer] * 8, size, pointer]
+    library.mechanic_relative_move.argtypes = [size, *[pointer] * 9, size]
+    for function in (library.mechanic_products, library.mechanic_place, library.mechanic_relative_sums, library.mechanic_relative_move):
+        function.restype = None
     return library
 
 
-def _pointers(tensors: Sequence[Tensor]) -> Any:
+def pointers(tensors: Sequence[Tensor]) -> Any:
+    """Where the tensors lie, as a C array."""
     return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
 
 
-def _sizes(tensors: Sequence[Tensor]) -> Any:
+def sizes(tensors: Sequence[Tensor]) -> Any:
+    """Their numbers of elements, as a C array."""
     return (ctypes.c_int64 * len(tensors))(*[tensor.numel() for tensor in tensors])
+
+
+def numbers(values: Iterable[float]) -> Any:
+    """Values as a C array of doubles."""
+    found = list(values)
+    return (ctypes.c_double * len(found))(*found)

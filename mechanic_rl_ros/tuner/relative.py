@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mechanic_rl_ros.tuner import relative_passes
+from mechanic_rl_ros.tuner.relative_passes import Columns, Numbers
+
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 S_DECAY = 0.01
 UNIT = 0.01  # relative step of Adafactor (Shazeer and Stern 2018): one unit changes a tensor by one percent of its size
-WEIGHT_DECAY = 0.01
-MOMENTUM = 0.9  # of the first moment; under averaging, weight of the average in the point where gradients are taken
-SECOND_MOMENT = 0.999
-EPSILON = 1e-8
+NUMBERS = Numbers(momentum=0.9, decay=0.999, epsilon=1e-16, weight_decay=0.01)
+TINY = 1e-100  # in denominators that are zero only where nothing was ever seen; bettors count in double precision
 
 
 class RelativeMechanic(torch.optim.Optimizer):
@@ -39,22 +40,18 @@ class RelativeMechanic(torch.optim.Optimizer):
       sum and its average. At the noisy end of a trajectory h says "you have gone too far" at every useful rate; near the average it has the right
       sign.
 
-    Averaging is the default because it acts well without a further number. On lift, base 0.45, 240 episodes, 200 development scenes for each of three
-    practice seeds, it gave 0.960, 0.835, 0.950 (acting plainly 0.805, 0.705, 0.795); without it, with an exponential moving average of decay 0.99 in
-    its place, 0.960, 0.865, 0.970 (0.795, 0.690, 0.740): no difference that these numbers could decide. ``benchmark/practice.py`` makes the former.
+    No number has the unit of a gradient: a loss multiplied by anything that its precision can hold gives the same steps.
+
+    The state is kept in fp32 for parameters of lower precision: four buffers of the size of the parameters (x_ref, D, its average, second moment).
+    Float32 parameters on the processor are moved by compiled passes, two over memory for a step.
 
     A gradient that is not finite is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are. ``state_dict`` is keyed
     by position and continues bit-equally.
     """
 
-    def __init__(self, params: Iterable[Any], averaging: bool = True) -> None:
-        """Takes the parameters (or groups of them, each a network of its own).
-
-        Args:
-            params: As of every ``torch.optim.Optimizer``.
-            averaging: Schedule-Free averaging; without it the parameters themselves act.
-        """
-        super().__init__(params, {"averaging": averaging, "floor": None, "skipped": 0})
+    def __init__(self, params: Iterable[Any]) -> None:
+        """Takes the parameters (or groups of them, each a network of its own)."""
+        super().__init__(params, {"floor": None, "skipped": 0})
 
     @property
     def skipped(self) -> int:
@@ -64,8 +61,9 @@ class RelativeMechanic(torch.optim.Optimizer):
     @property
     def scale(self) -> float:
         """Learned scale in relative units, mean over all tensors, weighted by their size; 1 before the first step."""
-        scales = [(self.state[tensor]["bettors"][3].sum(), tensor.numel()) for group in self.param_groups for tensor in group["params"] if tensor in self.state]
-        return float(sum(scale * size for scale, size in scales)) / sum(size for _, size in scales) if scales else 1.0
+        known = [tensor for group in self.param_groups for tensor in group["params"] if tensor in self.state]
+        scales = [self.state[tensor]["bettors"][3].sum() * tensor.numel() for tensor in known]
+        return float(torch.stack(scales).sum()) / sum(tensor.numel() for tensor in known) if scales else 1.0
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -81,95 +79,94 @@ class RelativeMechanic(torch.optim.Optimizer):
     @torch.no_grad()
     def averages(self) -> list[Tensor]:
         """What acts, in the order of the parameters: new tensors, detached."""
-        return [_average(tensor, self.state.get(tensor), group["averaging"]) for group in self.param_groups for tensor in group["params"]]
+        return [_average(tensor, self.state.get(tensor)) for group in self.param_groups for tensor in group["params"]]
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where another tuner of the same parameters stopped, in a new process too. The parameters themselves are loaded by their model.
+
+        Raises:
+            ValueError: It was saved from other parameter groups.
+        """
+        super().load_state_dict(state_dict)
+        tensors = [tensor for group in self.param_groups for tensor in group["params"]]
+        for index, saved in state_dict["state"].items():  # once more: torch would round all of it to the precision of the parameter
+            own = self.state[tensors[int(index)]]
+            own.update({name: value.detach().to(own[name].device).clone(memory_format=torch.contiguous_format) for name, value in saved.items()})
 
 
-def _average(tensor: Tensor, state: dict[str, Tensor] | None, averaging: bool) -> Tensor:
-    if not state or not averaging:
+def _average(tensor: Tensor, state: dict[str, Tensor] | None) -> Tensor:
+    if not state:
         return tensor.detach().clone()
-    return state["reference"] + state["bettors"][3].sum().to(tensor.dtype) * state["average"]
+    return (state["reference"] + state["bettors"][3].sum().to(state["reference"].dtype) * state["average"]).to(tensor.dtype)
 
 
 def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) -> None:
     tensors = [tensor for tensor in group["params"] if tensor.grad is not None]
     if not tensors:
         return
-    gradients = [tensor.grad for tensor in tensors]
-    norms = torch.stack(torch._foreach_norm(gradients))
-    if not bool(torch.isfinite(norms).all()):
-        group["skipped"] += 1
-        return
     if group["floor"] is None:
-        squares = torch.stack([tensor.square().sum() for tensor in group["params"]])
-        group["floor"] = float((squares.sum() / sum(tensor.numel() for tensor in group["params"])).sqrt())
+        group["floor"] = _root_mean_square(group["params"])
     for tensor in tensors:
         if not states[tensor]:
-            states[tensor].update(_initial_state(tensor, group["averaging"]))
+            states[tensor].update(_initial_state(tensor))
     active = [states[tensor] for tensor in tensors]
-    sizes = torch.stack(torch._foreach_norm(tensors))
-    slopes = _slopes(tensors, gradients, active, norms, sizes, group["averaging"])
-    _advance_directions(tensors, gradients, active, sizes, group["floor"], group["averaging"])
-    scales = _bet(active, slopes).to(tensors[0].dtype).unbind()
-    along = _along(active, group["averaging"])
-    torch._foreach_copy_(tensors, torch._foreach_add([state["reference"] for state in active], torch._foreach_mul(along, scales)))
+    columns = _columns(tensors, active)
+    times = torch.stack([state["step"] for state in active]) + 1.0
+    corrections = 1.0 / (1.0 - NUMBERS.decay**times)
+    sums = relative_passes.sums(columns, corrections, NUMBERS)
+    if not bool(torch.isfinite(sums).all()):
+        group["skipped"] += 1
+        return
+    bettors = torch.stack([state["bettors"] for state in active], dim=1)
+    bettors = _bet(bettors, _slopes(sums, bettors[3].sum(dim=1)), times == 1.0)
+    lengths = _lengths(sums, tensors, group["floor"])
+    relative_passes.move(columns, corrections, lengths, 1.0 / times, bettors[3].sum(dim=1), NUMBERS)
+    for tensor, value, state, own in zip(tensors, columns.values, active, bettors.unbind(dim=1), strict=True):
+        state["bettors"] = own
+        state["step"] += 1.0
+        if value.dtype != tensor.dtype:
+            tensor.copy_(value)
 
 
-def _initial_state(tensor: Tensor, averaging: bool) -> dict[str, Tensor]:
-    bettors = torch.zeros(4, len(BETAS), device=tensor.device)  # m, V, r, s of every beta
-    state = {"reference": tensor.detach().clone(), "direction": torch.zeros_like(tensor), "second": torch.zeros_like(tensor), "step": torch.zeros(())}
-    state["average" if averaging else "first"] = torch.zeros_like(tensor)
-    return {**state, "bettors": bettors}
+def _root_mean_square(tensors: list[Tensor]) -> float:
+    return float(torch.stack([tensor.double().square().sum() for tensor in tensors]).sum() / sum(tensor.numel() for tensor in tensors)) ** 0.5
 
 
-def _along(active: list[dict[str, Tensor]], averaging: bool) -> list[Tensor]:
-    # The vector that S multiplies: with averaging, the point between the sum of steps and its average.
-    directions = [state["direction"] for state in active]
-    return list(torch._foreach_lerp(directions, [state["average"] for state in active], MOMENTUM)) if averaging else directions
+def _initial_state(tensor: Tensor) -> dict[str, Tensor]:
+    # All of one layout, as the compiled passes need it.
+    reference = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32)).clone(memory_format=torch.contiguous_format)
+    buffers = {name: torch.zeros_like(reference) for name in ("direction", "average", "second")}
+    bettors = torch.zeros(4, len(BETAS), dtype=torch.float64, device=tensor.device)  # m, V, r, s of every beta
+    return {"reference": reference, **buffers, "bettors": bettors, "step": torch.zeros((), dtype=torch.float64)}
 
 
-def _slopes(tensors: list[Tensor], gradients: list[Any], active: list[dict[str, Tensor]], norms: Tensor, sizes: Tensor, averaging: bool) -> Tensor:
-    # h = <D, g> + lambda S |g| / |x| <D, x>, one number per tensor, before the move.
-    along = _along(active, averaging)
-    along_gradient = torch.stack([torch.dot(a.flatten(), g.flatten()) for a, g in zip(along, gradients, strict=True)])
-    along_value = torch.stack([torch.dot(a.flatten(), x.flatten()) for a, x in zip(along, tensors, strict=True)])
-    scales = torch.stack([state["bettors"][3].sum() for state in active])
-    return along_gradient.float() + S_DECAY * scales * (norms / (sizes + EPSILON)).float() * along_value.float()
+def _columns(tensors: list[Tensor], active: list[dict[str, Tensor]]) -> Columns:
+    own = [[state[name] for state in active] for name in ("direction", "average", "second", "reference")]
+    gradients = [tensor.grad.to(state.dtype).contiguous() for tensor, state in zip(tensors, own[0], strict=True)]  # type: ignore[union-attr]
+    return Columns(gradients, [tensor.detach().to(state.dtype) for tensor, state in zip(tensors, own[0], strict=True)], *own)
 
 
-def _advance_directions(tensors: list[Tensor], gradients: list[Any], active: list[dict[str, Tensor]], sizes: Tensor, floor: float, averaging: bool) -> None:
-    steps = [float(state["step"].add_(1.0)) for state in active]
-    seconds, directions = [state["second"] for state in active], [state["direction"] for state in active]
-    torch._foreach_mul_(seconds, SECOND_MOMENT)
-    torch._foreach_addcmul_(seconds, gradients, gradients, 1.0 - SECOND_MOMENT)
-    denominators = torch._foreach_div(seconds, [1.0 - SECOND_MOMENT**t for t in steps])
-    torch._foreach_sqrt_(denominators)
-    torch._foreach_add_(denominators, EPSILON)
-    if averaging:
-        numerators = gradients  # the interpolation towards the average is the momentum
-    else:
-        firsts = [state["first"] for state in active]
-        torch._foreach_lerp_(firsts, gradients, 1.0 - MOMENTUM)
-        numerators = list(torch._foreach_div(firsts, [1.0 - MOMENTUM**t for t in steps]))
-    updates = torch._foreach_div(numerators, denominators)
-    torch._foreach_add_(updates, tensors, alpha=WEIGHT_DECAY)
-    roots = torch.tensor([tensor.numel() ** 0.5 for tensor in tensors], device=sizes.device, dtype=sizes.dtype)
-    lengths = -UNIT * (sizes / roots).clamp_min(floor) / (torch.stack(torch._foreach_norm(updates)) / roots).clamp_min(1.0)
-    torch._foreach_add_(directions, torch._foreach_mul(updates, lengths.unbind()))
-    if averaging:
-        for state, step in zip(active, steps, strict=True):
-            state["average"].lerp_(state["direction"], 1.0 / step)
+def _slopes(sums: Tensor, scales: Tensor) -> Tensor:
+    # h = <y, g> + lambda S |g| / |x| <y, x>, one number per tensor, before the move.
+    gradient_square, value_square, along_gradient, along_value, _ = sums.unbind(dim=1)
+    return along_gradient + S_DECAY * scales * (gradient_square / value_square.clamp_min(TINY)).sqrt() * along_value
 
 
-def _bet(active: list[dict[str, Tensor]], slopes: Tensor) -> Tensor:
-    # One bettor per beta and tensor; S is the sum of what they stake.
-    betas = torch.tensor(BETAS, device=slopes.device)
-    m, v, r, s = torch.stack([state["bettors"] for state in active], dim=1)
+def _lengths(sums: Tensor, tensors: list[Tensor], floor: float) -> Tensor:
+    counts = torch.tensor([tensor.numel() for tensor in tensors], dtype=sums.dtype, device=sums.device)
+    sizes, updates = ((sums[:, k] / counts).sqrt() for k in (1, 4))
+    return -UNIT * sizes.clamp_min(floor) / updates.clamp_min(1.0)
+
+
+def _bet(bettors: Tensor, slopes: Tensor, first: Tensor) -> Tensor:
+    # m, V, r, s (4, tensors, betas) after a slope: one bettor per beta and tensor; S is the sum of what they stake.
+    betas = torch.tensor(BETAS, dtype=slopes.dtype, device=slopes.device)
+    m, v, r, s = bettors
     h = slopes[:, None]
     m = torch.maximum(betas * m, h.abs())
     v = betas.square() * v + h.square()
+    deviation = v.sqrt().clamp_min(TINY)
     r = (betas * r - s * h).clamp_min(0.0)
-    first = torch.tensor([[float(state["step"]) == 1.0] for state in active], device=slopes.device)
-    s = torch.where(first, 1.0 / len(BETAS), (m / len(BETAS) + r) / (v.sqrt() + EPSILON))
-    for state, values in zip(active, torch.stack([m, v, r, s], dim=1).unbind(), strict=True):
-        state["bettors"] = values
-    return s.sum(dim=1)
+    s = torch.where(first.to(slopes.device)[:, None], 1.0 / len(BETAS), (m / len(BETAS) + r) / deviation)
+    return torch.stack([m, v, r, s])

@@ -40,6 +40,17 @@ def test_updates_are_paid_for_by_episodes(checkpoint, practise):
     assert learner.version == 3
 
 
+def test_a_gradient_that_is_not_finite_is_left_out_and_reported_and_harms_nothing(learner):
+    update(learner, 5)
+    poison = next(learner.policy.denoiser.parameters()).register_hook(lambda gradient: torch.full_like(gradient, torch.nan))
+    update(learner, 2)
+    poison.remove()
+    assert learner.status()["skipped_gradients"] == 2
+    update(learner, 3)
+    assert learner.status()["skipped_gradients"] == 2
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in learner.to_checkpoint().policy.values())
+
+
 def test_an_episode_counts_once(learner, practise):
     rows = len(learner.practice)
     assert learner.add_episode(practise(0)) is False

@@ -1,0 +1,111 @@
+"""The two passes over memory that make a step of ``RelativeMechanic``: compiled, or by torch's operations on lists of tensors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mechanic_rl_ros.tuner.kernels import library_for, numbers, pointers, sizes
+
+
+class Columns(NamedTuple):
+    """Lists of as many tensors, of one shape, precision and device in every place: g, x, D, its average, Adam's second moment, x_ref.
+
+    All but x are contiguous.
+    """
+
+    gradients: list[Tensor]
+    values: list[Tensor]
+    directions: list[Tensor]
+    averages: list[Tensor]
+    seconds: list[Tensor]
+    references: list[Tensor]
+
+
+class Numbers(NamedTuple):
+    """Weight of the average in the point where gradients are taken, decay of the second moment, epsilon, weight decay."""
+
+    momentum: float
+    decay: float
+    epsilon: float
+    weight_decay: float
+
+
+def sums(columns: Columns, corrections: Tensor, constants: Numbers) -> Tensor:
+    """What a step needs to know before it changes anything.
+
+    Args:
+        columns: Tensors, unchanged.
+        corrections: What Adam multiplies the second moment with, (n,), float64, on the host.
+        constants: Numbers of the method.
+
+    Returns:
+        |g|^2, |x|^2, <y, g>, <y, x>, |u|^2 of every tensor, float64 (n, 5); y lies between D and its average, u is the update.
+    """
+    library = library_for(columns.values)
+    if library is None:
+        return _sums_by_torch(columns, corrections, constants)
+    out = torch.empty(len(corrections), 5, dtype=torch.float64)
+    lists = [pointers(column) for column in columns[:5]]
+    library.mechanic_relative_sums(
+        len(corrections), *lists, sizes(columns.values), corrections.data_ptr(), numbers(constants), torch.get_num_threads(), out.data_ptr()
+    )
+    return out
+
+
+def move(columns: Columns, corrections: Tensor, lengths: Tensor, shares: Tensor, scales: Tensor, constants: Numbers) -> None:
+    """Makes the step in place: the second moment takes g in, D += length u, its average += share (D - average), x = x_ref + scale y.
+
+    Args:
+        columns: Tensors; gradients and references stay as they are.
+        corrections: As of ``sums``.
+        lengths: How far D goes along u, (n,), on the device of the tensors.
+        shares: Of the new D in its average, (n,), on the host.
+        scales: S, (n,), on the device of the tensors.
+        constants: Numbers of the method.
+    """
+    library = library_for(columns.values)
+    if library is None:
+        _move_by_torch(columns, corrections, lengths, shares, scales, constants)
+        return
+    moves = torch.stack([corrections, lengths, shares, scales], dim=1).contiguous()
+    lists = [pointers(column) for column in columns]
+    library.mechanic_relative_move(len(corrections), *lists, sizes(columns.values), moves.data_ptr(), numbers(constants), torch.get_num_threads())
+
+
+def _sums_by_torch(columns: Columns, corrections: Tensor, constants: Numbers) -> Tensor:
+    gradients, values, directions, averages, seconds, _ = columns
+    along = torch._foreach_lerp(directions, averages, constants.momentum)
+    seconds = list(torch._foreach_mul(seconds, constants.decay))
+    updates = _updates(gradients, values, _advanced(seconds, gradients, constants), corrections, constants)
+    squares = [torch.stack(torch._foreach_norm(column)).double().square() for column in (gradients, values, updates)]
+    slopes = [torch.stack([torch.dot(y.flatten(), z.flatten()) for y, z in zip(along, column, strict=True)]).double() for column in (gradients, values)]
+    return torch.stack([*squares[:2], *slopes, squares[2]], dim=1)
+
+
+def _move_by_torch(columns: Columns, corrections: Tensor, lengths: Tensor, shares: Tensor, scales: Tensor, constants: Numbers) -> None:
+    gradients, values, directions, averages, seconds, references = columns
+    torch._foreach_mul_(seconds, constants.decay)
+    updates = _updates(gradients, values, _advanced(seconds, gradients, constants), corrections, constants)
+    precision = values[0].dtype
+    torch._foreach_add_(directions, torch._foreach_mul(updates, lengths.to(precision).unbind()))
+    for average, direction, share in zip(averages, directions, shares.tolist(), strict=True):
+        average.lerp_(direction, share)
+    along = torch._foreach_lerp(directions, averages, constants.momentum)
+    torch._foreach_copy_(values, torch._foreach_add(references, torch._foreach_mul(along, scales.to(precision).unbind())))
+
+
+def _advanced(decayed: list[Tensor], gradients: list[Tensor], constants: Numbers) -> list[Tensor]:
+    torch._foreach_addcmul_(decayed, gradients, gradients, 1.0 - constants.decay)
+    return decayed
+
+
+def _updates(gradients: list[Tensor], values: list[Tensor], seconds: list[Tensor], corrections: Tensor, constants: Numbers) -> list[Tensor]:
+    denominators = torch._foreach_mul(seconds, corrections.tolist())
+    torch._foreach_sqrt_(denominators)
+    torch._foreach_add_(denominators, constants.epsilon)
+    updates = list(torch._foreach_div(gradients, denominators))
+    torch._foreach_add_(updates, values, alpha=constants.weight_decay)
+    return updates
