@@ -175,7 +175,6 @@ def _shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
 def _descend(loss: Tensor, tuner: RelativeMechanic) -> float:
     tuner.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_([tensor for group in tuner.param_groups for tensor in group["params"]], 1.0)
     tuner.step()
     return float(loss.detach())
 

@@ -240,10 +240,10 @@ class Learner:
             target = rows.returns + rows.discounts * future
             believed = self.target_q(observation, rows.chunks).amin(0)
         q_loss = (self.q(observation, rows.chunks) - target).square().mean(dim=1).sum()
-        _descend(q_loss, self.q, self.critic_tuner)
+        _descend(q_loss, self.critic_tuner)
         error = believed - self.value(observation)
         value_loss = (torch.where(error > 0, self.config.expectile, 1.0 - self.config.expectile) * error.square()).mean()
-        _descend(value_loss, self.value, self.value_tuner)
+        _descend(value_loss, self.value_tuner)
         with torch.no_grad():
             torch._foreach_lerp_(list(self.target_q.parameters()), list(self.q.parameters()), self.config.polyak)
             self.advantage_variance.lerp_(error.square().mean(), 1.0 / min(self._updates + 1, 100))
@@ -256,7 +256,7 @@ class Learner:
         weight[len(weight) - shown :] = 1.0
         losses = self.policy.denoising_loss(observation, rows.chunks, self.generator)
         loss = (weight * losses).mean() / weight.mean().clamp_min(1e-6)
-        _descend(loss, self.policy.denoiser, self.actor_tuner)
+        _descend(loss, self.actor_tuner)
         self._losses["actor_loss"] = float(loss.detach())
 
     def _acting_networks(self) -> tuple[DiffusionPolicy, TwinQ, Value]:
@@ -268,10 +268,10 @@ class Learner:
         return policy, q, value
 
 
-def _descend(loss: Tensor, network: nn.Module, tuner: Any) -> None:
+def _descend(loss: Tensor, tuner: Any) -> None:
+    # No clipping of gradients: the tuner does not know their unit, and limits each step by the size of the tensor.
     tuner.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     tuner.step()
 
 

@@ -21,6 +21,8 @@ CONTROLS = ("mechanic", "schedule-free", "prodigy", "d-adaptation", "dog", "trac
 
 ACTOR_AVERAGE = 0.99  # decay of the exponential moving average that acts where an optimizer brings no average of its own
 
+CLIP = 1.0  # norm of the gradient, for optimizers whose step depends on it
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -67,7 +69,8 @@ class Averaged:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Moves the parameters and their average."""
+        """Moves the parameters and their average, after clipping the gradient, as is usual with these optimizers."""
+        torch.nn.utils.clip_grad_norm_(self._parameters, CLIP)
         self._optimizer.step()
         torch._foreach_lerp_(self._averages, [parameter.detach() for parameter in self._parameters], 1.0 - self._decay)
 
