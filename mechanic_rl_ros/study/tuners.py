@@ -89,7 +89,7 @@ class ScheduleFree(Averaged):
     def averages(self) -> list[Tensor]:
         """The average x, from the point y where gradients are taken and the sequence z: y = x + (1 - beta) (z - x)."""
         beta, state = self._optimizer.param_groups[0]["betas"][0], self._optimizer.state
-        return [y.detach().lerp(state[y]["z"], 1.0 - 1.0 / beta) if y in state else y.detach().clone() for y in self._parameters]
+        return [y.detach().lerp(state[y]["z"], 1.0 - 1.0 / beta) if "z" in state[y] else y.detach().clone() for y in self._parameters]
 
 
 def factory(cell: Cell) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
