@@ -33,21 +33,31 @@ WIDE void products(const float* d, const float* g, int64_t n, double* out) {
   }
 }
 
+// One loop for both: with decay, D is written as well.
+template <bool kDecays>
+inline __attribute__((always_inline)) void place_block(float* __restrict d, const float* __restrict reference, float* __restrict x, int64_t n,
+                                                       float scale, float decay, double* out) {
+  float along = 0, square = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const float direction = kDecays ? d[i] - decay * x[i] : d[i];
+    const float value = reference[i] + scale * direction;
+    if (kDecays) d[i] = direction;
+    x[i] = value;
+    along += direction * value;
+    square += value * value;
+  }
+  out[0] += along;
+  out[1] += square;
+}
+
 WIDE void place(float* d, const float* reference, float* x, int64_t n, float scale, float decay, double* out) {
   for (int64_t start = 0; start < n; start += kBlock) {
-    const int64_t end = std::min(n, start + kBlock);
-    float along = 0, square = 0;
+    const int64_t length = std::min(n - start, kBlock);
     if (decay != 0) {
-      for (int64_t i = start; i < end; ++i) d[i] -= decay * x[i];
+      place_block<true>(d + start, reference + start, x + start, length, scale, decay, out);
+    } else {
+      place_block<false>(d + start, reference + start, x + start, length, scale, decay, out);
     }
-    for (int64_t i = start; i < end; ++i) {
-      const float value = reference[i] + scale * d[i];
-      x[i] = value;
-      along += d[i] * value;
-      square += value * value;
-    }
-    out[0] += along;
-    out[1] += square;
   }
 }
 

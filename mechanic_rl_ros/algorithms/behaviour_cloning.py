@@ -18,7 +18,7 @@ from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import PolicyConfig
-from mechanic_rl_ros.policy.denoiser import Denoiser
+from mechanic_rl_ros.policy.denoiser import build_denoiser
 from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
 from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
@@ -90,12 +90,13 @@ def clone(
 
     with one_thread():
         _train_encoder(policy, solved, config, generator, report)
+        policy.eval()
         frames = [encode_episode(policy, episode, device) for episode in solved]
         policy.set_statistics(torch.cat(frames))
         loss = _train_denoiser(policy, solved, frames, config, generator, report)
     metadata = {"prefers_best_of_n": False, "made_by": asdict(config), "seed": seed, "demonstrations": len(solved), "loss": loss}
     state = {name: tensor.cpu() for name, tensor in policy.state_dict().items()}
-    return Checkpoint(solved[0].task, solved[0].embodiment, policy.config, state, None, _demonstrations(solved, frames), 0, metadata)
+    return Checkpoint(solved[0].task, solved[0].embodiment, policy.config, state, None, pack_demonstrations(solved, frames), 0, metadata)
 
 
 def _train_encoder(
@@ -135,7 +136,7 @@ def _train_denoiser(
     buffer = ReplayBuffer(policy.config, sum(len(item) for item in frames), gamma=1.0, device=device)
     for episode, encoded in zip(episodes, frames, strict=True):
         buffer.add(encoded, torch.from_numpy(episode.actions).to(device), torch.from_numpy(episode.rewards).to(device), solved=True, terminal=True)
-    policy.denoiser = Denoiser(policy.config).to(device)
+    policy.denoiser = build_denoiser(policy.config).to(device)
     tuner, smooth = RelativeMechanic(policy.denoiser.parameters()), 1.0
     for update in range(config.denoiser_updates):
         rows = buffer.sample(config.denoiser_batch, generator)
@@ -148,13 +149,13 @@ def _train_denoiser(
 
 
 def _pairs(episodes: list[Episode], config: PolicyConfig) -> tuple[Tensor, Tensor, Tensor]:
-    # Of every step: index of its frame, index of the frame before it, chunk (T_p, A) of actions from it on.
+    # Of every step: index of its frame, index of the frame before it, chunk (T_p, A) of actions around it.
     now, before, chunks, offset = [], [], [], 0
     for episode in episodes:
         steps = torch.arange(episode.steps)
         now.append(offset + steps)
         before.append(offset + (steps - 1).clamp_min(0))
-        following = (steps[:, None] + torch.arange(config.prediction_horizon)).clamp_max(episode.steps - 1)
+        following = (steps[:, None] - config.past_actions + torch.arange(config.prediction_horizon)).clamp(0, episode.steps - 1)
         chunks.append(torch.from_numpy(episode.actions)[following])
         offset += episode.steps + 1
     return torch.cat(now), torch.cat(before), torch.cat(chunks)
@@ -179,10 +180,11 @@ def _descend(loss: Tensor, tuner: RelativeMechanic) -> float:
     return float(loss.detach())
 
 
-def _demonstrations(episodes: list[Episode], frames: list[Tensor]) -> dict[str, Tensor]:
+def pack_demonstrations(episodes: Sequence[Episode], frames: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Demonstrations as a checkpoint holds them; ``frames`` (T + 1, frame_dim) of every episode."""
     actions = [torch.cat([torch.from_numpy(episode.actions), torch.from_numpy(episode.actions[-1:])]) for episode in episodes]
     return {
-        "frames": torch.cat(frames).cpu().half(),
+        "frames": torch.cat(list(frames)).cpu().half(),
         "actions": torch.cat(actions).half(),
         "lengths": torch.tensor([len(item) for item in frames], dtype=torch.int64),
     }

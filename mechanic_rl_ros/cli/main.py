@@ -15,6 +15,7 @@ from mechanic_rl_ros.cli.console import explain, fail
 from mechanic_rl_ros.cli.doctor import doctor
 from mechanic_rl_ros.cli.evaluate import evaluate
 from mechanic_rl_ros.cli.finetune import finetune
+from mechanic_rl_ros.cli.import_policy import import_policy
 from mechanic_rl_ros.cli.pretrain import pretrain
 from mechanic_rl_ros.cli.report import report
 from mechanic_rl_ros.cli.study import study
@@ -46,8 +47,8 @@ def _options(
     """
 
 
-for _command in (collect, pretrain, finetune, evaluate, report, study, doctor):
-    app.command()(_command)
+for _command in (collect, pretrain, import_policy, finetune, evaluate, report, study, doctor):
+    app.command("import" if _command is import_policy else None)(_command)
 
 
 def main() -> None:

@@ -78,17 +78,17 @@ class Actor:
             best_of_n: Let the critics choose among ``samples`` chunks. Without critics there is nothing to choose by: the policy then acts plainly.
 
         Returns:
-            float32 (T_p, A) in [-1, 1].
+            float32 (T_p - past_actions, A) in [-1, 1]; the first action is for now.
 
         Raises:
             RuntimeError: Nothing was observed since ``reset``.
         """
         observation = self.policy.observe(self._stacked_frames())
         if not (best_of_n and self.has_critic):
-            return self.policy.sample(observation, 1, self._generator)[0].cpu().numpy()
+            return self.policy.sample(observation, 1, self._generator)[0, self.config.past_actions :].cpu().numpy()
         chunks = self.policy.sample(observation, self.samples, self._generator)
         best = self.critic(observation, chunks).amin(0).argmax()
-        return chunks[best].cpu().numpy()
+        return chunks[best, self.config.past_actions :].cpu().numpy()
 
     def load(self, tensors: Mapping[str, Tensor], version: int, metadata: Mapping[str, Any] | None = None) -> None:
         """Swaps the weights in place.

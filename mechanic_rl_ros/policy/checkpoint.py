@@ -59,10 +59,10 @@ class Checkpoint:
         return signature(self.config)
 
     def build_policy(self, device: torch.device | str = "cpu") -> DiffusionPolicy:
-        """A policy with these weights."""
+        """A policy with these weights, in evaluation mode."""
         policy = DiffusionPolicy(self.config)
         policy.load_state_dict(self.policy)
-        return policy.to(device)
+        return policy.to(device).eval()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the folder, replacing an older one in one step.

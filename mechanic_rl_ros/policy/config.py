@@ -1,19 +1,111 @@
-"""Sizes of the networks, derived from the embodiment, and the signature that two parties compare."""
+"""Architecture of a policy, part by part, and the signature that two parties compare."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
 
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.schedule import CHOICES, NoiseSchedule
+
+
+@dataclass(frozen=True)
+class MlpDenoiserConfig:
+    """A small MLP over the flattened chunk, the embedded default: hidden width, residual blocks, width of the vector that modulates them."""
+
+    kind: ClassVar[str] = "mlp"
+    width: int = 224
+    depth: int = 3
+    condition: int = 128
+
+
+@dataclass(frozen=True)
+class UnetDenoiserConfig:
+    """Conditional 1-D U-Net over time (Chi et al., Diffusion Policy, 2023).
+
+    Attributes:
+        widths: Channels of every level; time is halved between two.
+        kernel: Width of the convolutions.
+        groups: Of GroupNorm.
+        step_width: Size of the embedding of diffusion steps.
+        scales: FiLM scales and shifts; shifts only when 0.
+    """
+
+    kind: ClassVar[str] = "unet"
+    widths: tuple[int, ...] = (128, 256, 512)
+    kernel: int = 5
+    groups: int = 8
+    step_width: int = 128
+    scales: int = 1
+
+
+@dataclass(frozen=True)
+class TransformerDenoiserConfig:
+    """Time-series diffusion transformer (Chi et al., Diffusion Policy, 2023): layers, attention heads, width of a token."""
+
+    kind: ClassVar[str] = "transformer"
+    layers: int = 8
+    heads: int = 4
+    width: int = 256
+
+
+RESNET_WIDTHS = (64, 128, 256, 512)
+"""Channels of the stages of a ResNet."""
+
+
+@dataclass(frozen=True)
+class ConvEncoderConfig:
+    """A small convolutional encoder with spatial softmax, one per camera: every camera gives 2 x keypoints features."""
+
+    kind: ClassVar[str] = "conv"
+    keypoints: int = 32
+
+    @property
+    def features(self) -> int:
+        """Features of one camera."""
+        return 2 * self.keypoints
+
+
+@dataclass(frozen=True)
+class ResnetEncoderConfig:
+    """ResNet with GroupNorm, spatial softmax and a linear layer (Chi et al., Diffusion Policy, 2023).
+
+    Attributes:
+        layers: 18 or 34.
+        keypoints: Channels of the spatial softmax; every camera gives 2 x keypoints features. 0: the mean of all places instead, 512 features.
+        group: Channels in a group of GroupNorm; 0 means BatchNorm with frozen statistics, as pretrained weights have it.
+        crop: Height and width of the part of the image that is seen: its centre in acting, any part in training. (0, 0): all of it.
+        shared: One encoder for all cameras.
+    """
+
+    kind: ClassVar[str] = "resnet"
+    layers: int = 18
+    keypoints: int = 32
+    group: int = 16
+    crop: tuple[int, int] = (0, 0)
+    shared: int = 0
+
+    @property
+    def features(self) -> int:
+        """Features of one camera."""
+        return 2 * self.keypoints or RESNET_WIDTHS[-1]
+
+
+GROUPS = (0, 1, 2, 4, 8, 16, 32, 64)  # channels in a group of GroupNorm; 0: none
+DenoiserConfig = MlpDenoiserConfig | UnetDenoiserConfig | TransformerDenoiserConfig
+EncoderConfig = ConvEncoderConfig | ResnetEncoderConfig
+_PARTS: dict[str, dict[str, type]] = {
+    "denoiser": {kind.kind: kind for kind in (MlpDenoiserConfig, UnetDenoiserConfig, TransformerDenoiserConfig)},
+    "encoder": {kind.kind: kind for kind in (ConvEncoderConfig, ResnetEncoderConfig)},
+}
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Architecture of policy and critics. Two configurations with the same signature have the same tensors.
+    """Architecture of policy and critics. Two configurations with the same signature have the same tensors and mean the same by them.
 
     Attributes:
         cameras: Camera keys in the order in which their features are concatenated.
@@ -22,12 +114,11 @@ class PolicyConfig:
         observation_horizon: Frames that the policy sees (T_o).
         prediction_horizon: Actions that it predicts (T_p).
         action_horizon: Actions that are executed before the next prediction (T_a), and that the critics judge.
-        keypoints: Channels of the spatial softmax; every camera gives 2 x keypoints features per frame.
-        width: Hidden width of the denoiser.
-        depth: Residual blocks of the denoiser.
-        condition: Width of the vector that modulates every block (FiLM).
-        diffusion_steps: Length of the noise schedule (K).
-        sampling_steps: DDIM steps at inference.
+        past_actions: First predicted actions, which belong to frames before the newest one and are never executed: T_o - 1 in many existing policies.
+        encoder: From an image to features.
+        denoiser: From a noised chunk to what the schedule wants predicted.
+        schedule: Noise, in training and in acting.
+        clip: Standard deviations at which a normalised observation is cut off; 0: nowhere.
         critic_width: Hidden width of Q and V.
     """
 
@@ -37,18 +128,17 @@ class PolicyConfig:
     observation_horizon: int = 2
     prediction_horizon: int = 8
     action_horizon: int = 4
-    keypoints: int = 32
-    width: int = 224
-    depth: int = 3
-    condition: int = 128
-    diffusion_steps: int = 50
-    sampling_steps: int = 5
+    past_actions: int = 0
+    encoder: EncoderConfig = ConvEncoderConfig()
+    denoiser: DenoiserConfig = MlpDenoiserConfig()
+    schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
+    clip: int = 5
     critic_width: int = 256
 
     @property
     def feature_dim(self) -> int:
         """Visual features of one frame, all cameras together."""
-        return 2 * self.keypoints * len(self.cameras)
+        return self.encoder.features * len(self.cameras)
 
     @property
     def frame_dim(self) -> int:
@@ -61,30 +151,96 @@ class PolicyConfig:
         return self.observation_horizon * self.frame_dim
 
     @classmethod
-    def for_embodiment(cls, embodiment: Embodiment, **sizes: int) -> PolicyConfig:
-        """The default architecture for a robot; ``sizes`` overrides single fields."""
-        return cls(cameras=tuple(sorted(embodiment.cameras)), state_dim=len(embodiment.state), action_dim=len(embodiment.action), **sizes)
+    def for_embodiment(cls, embodiment: Embodiment, **changes: Any) -> PolicyConfig:
+        """The default architecture for a robot; ``changes`` overrides single fields."""
+        return cls(cameras=tuple(sorted(embodiment.cameras)), state_dim=len(embodiment.state), action_dim=len(embodiment.action), **changes)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PolicyConfig:
         """Reads what ``to_dict`` wrote.
 
         Raises:
-            UserError: A field is missing, unknown, or not a size.
+            UserError: A field is missing, unknown, or out of range.
         """
-        names = {item.name for item in fields(cls)}
-        if not isinstance(data, dict) or data.keys() != names:
-            raise UserError("policy description has missing or unknown fields: the checkpoint was written by another version of this package")
-        sizes = {key: value for key, value in data.items() if key != "cameras"}
-        if not all(isinstance(value, int) and 0 < value <= 4096 for value in sizes.values()) or not all(isinstance(key, str) for key in data["cameras"]):
-            raise UserError("policy description holds a size outside 1 ... 4096: the checkpoint is damaged")
-        return cls(cameras=tuple(data["cameras"]), **sizes)
+        _require_fields(data, cls, "policy description")
+        cameras = data["cameras"]
+        if not isinstance(cameras, list) or not all(isinstance(key, str) for key in cameras):
+            raise UserError("policy description: cameras must be names: the checkpoint is damaged")
+        parts = {name: _part(name, kinds, data[name]) for name, kinds in _PARTS.items()}
+        sizes = {name: value for name, value in data.items() if name not in ("cameras", "schedule", *parts)}
+        _check_values(sizes, "policy description", lowest={"clip": 0, "state_dim": 0, "past_actions": 0})
+        config = cls(cameras=tuple(cameras), schedule=_schedule(data["schedule"]), **parts, **sizes)
+        for reason, bad in _contradictions(config).items():
+            if bad:
+                raise UserError(f"policy description: {reason}: the checkpoint is damaged")
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {**asdict(self), "cameras": list(self.cameras)}
+        parts = {name: {"kind": getattr(self, name).kind, **_lists(asdict(getattr(self, name)))} for name in _PARTS}
+        return {**asdict(self), "cameras": list(self.cameras), **parts}
 
 
 def signature(config: PolicyConfig) -> str:
     """Sixteen hexadecimal digits that are equal only for equal architectures."""
     return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _contradictions(config: PolicyConfig) -> dict[str, bool]:
+    encoder, denoiser = config.encoder, config.denoiser
+    beyond = config.past_actions >= config.observation_horizon or config.past_actions + config.action_horizon > config.prediction_horizon
+    found = {"more actions are executed than predicted": beyond}
+    if isinstance(encoder, ResnetEncoderConfig):
+        found["there are ResNets of 18 and 34 layers, with groups that divide 64 channels"] = encoder.layers not in (18, 34) or encoder.group not in GROUPS
+    if isinstance(denoiser, UnetDenoiserConfig):
+        halvings = 2 ** (len(denoiser.widths) - 1)
+        found[f"{config.prediction_horizon} actions cannot be halved {len(denoiser.widths) - 1} times"] = config.prediction_horizon % halvings != 0
+        found["widths of the U-Net are no multiples of its groups"] = any(width % denoiser.groups for width in denoiser.widths)
+        found["the U-Net needs an odd kernel and an even step_width above 2"] = (
+            denoiser.kernel % 2 == 0 or denoiser.step_width % 2 == 1 or denoiser.step_width < 4
+        )
+    if isinstance(denoiser, TransformerDenoiserConfig):
+        found["width of the transformer is no even multiple of its heads"] = denoiser.width % denoiser.heads != 0 or denoiser.width % 2 == 1
+    return found
+
+
+def _lists(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
+
+
+def _require_fields(data: Any, kind: Any, what: str) -> None:
+    if not isinstance(data, dict) or data.keys() != {item.name for item in fields(kind)}:
+        raise UserError(f"{what} has missing or unknown fields: the checkpoint was written by another version of this package")
+
+
+def _part(name: str, kinds: dict[str, type], data: Any) -> Any:
+    kind = kinds.get(str(data.get("kind"))) if isinstance(data, dict) else None
+    if kind is None:
+        raise UserError(f"policy description: unknown kind of {name}, this version knows {', '.join(kinds)}: get a newer version of this package")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "kind"}
+    _require_fields(values, kind, f"policy description, {name}")
+    _check_values(
+        values, f"policy description, {name}", lowest={"scales": 0, "shared": 0, "group": 0, "crop": 0, **({"keypoints": 0} if name == "encoder" else {})}
+    )
+    return kind(**values)
+
+
+def _check_values(values: dict[str, Any], what: str, lowest: dict[str, int]) -> None:
+    for name, value in values.items():
+        if value == ():
+            raise UserError(f"{what}: {name} is empty: the checkpoint is damaged")
+        for number in value if isinstance(value, tuple) else (value,):
+            if type(number) is not int or not lowest.get(name, 1) <= number <= 4096:
+                raise UserError(f"{what}: {name} is {value!r}, outside of what is possible: the checkpoint is damaged")
+
+
+def _schedule(data: Any) -> NoiseSchedule:
+    _require_fields(data, NoiseSchedule, "policy description, schedule")
+    for name, choices in CHOICES.items():
+        if data[name] not in choices:
+            raise UserError(f"policy description: {name} {data[name]!r} is unknown, this version knows {', '.join(choices)}: get a newer version")
+    sizes = {name: data[name] for name in ("steps", "sampling_steps")}
+    _check_values(sizes, "policy description, schedule", lowest={})
+    if data["sampling_steps"] > data["steps"]:
+        raise UserError("policy description: more sampling steps than diffusion steps: the checkpoint is damaged")
+    return NoiseSchedule(**data)

@@ -23,7 +23,7 @@ class TwinLinear(nn.Module):
 
 
 class TwinQ(nn.Module):
-    """Q(observation, first T_a actions), twice: the smaller one is believed (Fujimoto et al., TD3, 2018)."""
+    """Q(observation, the T_a actions that are executed), twice: the smaller one is believed (Fujimoto et al., TD3, 2018)."""
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
@@ -32,11 +32,11 @@ class TwinQ(nn.Module):
         self.layers = nn.Sequential(
             TwinLinear(inputs, width), nn.LayerNorm(width), nn.SiLU(), TwinLinear(width, width), nn.LayerNorm(width), nn.SiLU(), TwinLinear(width, 1)
         )
-        self.action_horizon = config.action_horizon
+        self.executed = slice(config.past_actions, config.past_actions + config.action_horizon)
 
     def forward(self, observation: Tensor, actions: Tensor) -> Tensor:
-        """(B, observation_dim), (B, >= T_a, A) -> (2, B). An observation of one row stands for all."""
-        executed = actions[:, : self.action_horizon].flatten(1)
+        """(B, observation_dim), (B, T_p, A) -> (2, B). An observation of one row stands for all."""
+        executed = actions[:, self.executed].flatten(1)
         joined = torch.cat([observation.expand(len(executed), -1), executed], dim=-1)
         return self.layers(joined.expand(2, -1, -1)).squeeze(-1)
 

@@ -1,4 +1,4 @@
-"""The denoiser: an MLP over the flattened action chunk, modulated by observation and diffusion step."""
+"""Denoisers: what an action chunk looked like before noise came to it, given what the robot sees."""
 
 from __future__ import annotations
 
@@ -7,14 +7,50 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.policy.config import PolicyConfig
+from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig, UnetDenoiserConfig
 
 TIME_DIM = 64
 
 
-def step_embedding(steps: Tensor) -> Tensor:
-    """Sinusoidal embedding (Vaswani et al. 2017) of diffusion steps: (B,) -> (B, TIME_DIM)."""
-    frequencies = torch.exp(torch.arange(TIME_DIM // 2, device=steps.device) * (-math.log(1e4) / (TIME_DIM // 2 - 1)))
+class Denoiser(nn.Module):
+    """What all denoisers have in common: a condition that is computed once for all steps of a sampler, and the network that reads it."""
+
+    def condition(self, steps: Tensor, observation: Tensor) -> list[Tensor]:
+        """What the network needs to know besides the noised chunk.
+
+        Args:
+            steps: (B,) diffusion steps; or (1,), the same for all.
+            observation: (B, observation_dim) normalised observations; or (1, observation_dim), the same for all.
+
+        Returns:
+            Tensors whose first dimension is B, or 1.
+        """
+        raise NotImplementedError
+
+    def denoise(self, noisy: Tensor, condition: list[Tensor]) -> Tensor:
+        """(B, T_p, A) noised chunks -> (B, T_p, A): the noise, or the clean chunk, as the schedule has it."""
+        raise NotImplementedError
+
+    def forward(self, noisy: Tensor, steps: Tensor, observation: Tensor) -> Tensor:
+        """Both in one: (B, T_p, A), (B,) or (1,), (B, observation_dim) or (1, observation_dim) -> (B, T_p, A)."""
+        return self.denoise(noisy, self.condition(steps, observation))
+
+
+def build_denoiser(config: PolicyConfig) -> Denoiser:
+    """The denoiser that a configuration describes."""
+    from mechanic_rl_ros.policy.transformer import TransformerDenoiser
+    from mechanic_rl_ros.policy.unet import UnetDenoiser
+
+    if isinstance(config.denoiser, MlpDenoiserConfig):
+        return MlpDenoiser(config, config.denoiser)
+    if isinstance(config.denoiser, UnetDenoiserConfig):
+        return UnetDenoiser(config, config.denoiser)
+    return TransformerDenoiser(config, config.denoiser)
+
+
+def step_embedding(steps: Tensor, size: int = TIME_DIM) -> Tensor:
+    """Sinusoidal embedding (Vaswani et al. 2017) of diffusion steps: (B,) -> (B, size)."""
+    frequencies = torch.exp(torch.arange(size // 2, device=steps.device) * (-math.log(1e4) / (size // 2 - 1)))
     angles = steps.float()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
@@ -29,39 +65,38 @@ class FilmBlock(nn.Module):
         self.film = nn.Linear(condition, 2 * width)
         self.leave = nn.Linear(width, width)
 
-    def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
-        """(B, width), (B, condition) -> (B, width)."""
-        scale, shift = self.film(condition).chunk(2, dim=-1)
+    def forward(self, hidden: Tensor, film: Tensor) -> Tensor:
+        """(B, width), (B or 1, 2 width) -> (B, width)."""
+        scale, shift = film.chunk(2, dim=-1)
         inner = self.enter(self.norm(hidden)) * (1.0 + scale) + shift
         return hidden + self.leave(nn.functional.silu(inner))
 
 
-class Denoiser(nn.Module):
-    """Predicts the noise in an action chunk."""
+class MlpDenoiser(Denoiser):
+    """An MLP over the flattened chunk, modulated by observation and diffusion step."""
 
-    def __init__(self, config: PolicyConfig) -> None:
+    def __init__(self, config: PolicyConfig, own: MlpDenoiserConfig) -> None:
         super().__init__()
         chunk = config.prediction_horizon * config.action_dim
-        self.observe = nn.Linear(config.observation_dim, config.condition)
-        self.time = nn.Linear(TIME_DIM, config.condition)
-        self.enter = nn.Linear(chunk, config.width)
-        self.blocks = nn.ModuleList(FilmBlock(config.width, config.condition) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(config.width)
-        self.leave = nn.Linear(config.width, chunk)
+        self.observe = nn.Linear(config.observation_dim, own.condition)
+        self.time = nn.Linear(TIME_DIM, own.condition)
+        self.enter = nn.Linear(chunk, own.width)
+        self.blocks = nn.ModuleList(FilmBlock(own.width, own.condition) for _ in range(own.depth))
+        self.norm = nn.LayerNorm(own.width)
+        self.leave = nn.Linear(own.width, chunk)
 
-    def forward(self, noisy: Tensor, steps: Tensor, observation: Tensor) -> Tensor:
-        """Noise estimate.
+    def films(self) -> list[nn.Module]:
+        """What turns the condition into scales and shifts, of every block."""
+        return [block.get_submodule("film") for block in self.blocks]
 
-        Args:
-            noisy: (B, T_p, A) noised chunks.
-            steps: (B,) diffusion steps; or (1,), the same for all.
-            observation: (B, observation_dim) normalised observations; or (1, observation_dim), the same for all.
-
-        Returns:
-            (B, T_p, A).
-        """
+    def condition(self, steps: Tensor, observation: Tensor) -> list[Tensor]:
+        """See ``Denoiser``; one tensor for every block."""
         condition = nn.functional.silu(self.observe(observation) + self.time(step_embedding(steps)))
+        return [film(condition) for film in self.films()]
+
+    def denoise(self, noisy: Tensor, condition: list[Tensor]) -> Tensor:
+        """See ``Denoiser``."""
         hidden = self.enter(noisy.flatten(1))
-        for block in self.blocks:
-            hidden = block(hidden, condition)
+        for block, film in zip(self.blocks, condition, strict=True):
+            hidden = block(hidden, film)
         return self.leave(nn.functional.silu(self.norm(hidden))).reshape(noisy.shape)

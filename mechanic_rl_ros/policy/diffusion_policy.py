@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mechanic_rl_ros.policy.config import PolicyConfig
-from mechanic_rl_ros.policy.denoiser import Denoiser
-from mechanic_rl_ros.policy.encoder import ImageEncoder
-from mechanic_rl_ros.policy.schedule import add_noise, ddim_sample, ddim_steps, squared_cosine_alphas
-
-CLIP = 5.0  # standard deviations: a frame unlike all demonstrations must not saturate the networks
+from mechanic_rl_ros.policy.denoiser import Denoiser, build_denoiser
+from mechanic_rl_ros.policy.encoder import SHARED, build_encoders
 
 
 class DiffusionPolicy(nn.Module):
@@ -24,22 +21,26 @@ class DiffusionPolicy(nn.Module):
     turns the last T_o of them into the normalised observation that denoiser and critics read.
     """
 
-    alphas: Tensor
     frame_mean: Tensor
     frame_deviation: Tensor
+    action_mean: Tensor
+    action_deviation: Tensor
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoders = nn.ModuleDict({key: ImageEncoder(config.keypoints) for key in config.cameras})
-        self.denoiser = Denoiser(config)
+        self.schedule = config.schedule
+        self.encoders = build_encoders(config)
+        self.denoiser: Denoiser = build_denoiser(config)
         self.register_buffer("frame_mean", torch.zeros(config.frame_dim))
         self.register_buffer("frame_deviation", torch.ones(config.frame_dim))
-        self.register_buffer("alphas", squared_cosine_alphas(config.diffusion_steps), persistent=False)
-        self.sampling_steps = ddim_steps(config.diffusion_steps, config.sampling_steps)
+        self.register_buffer("action_mean", torch.zeros(config.action_dim))
+        self.register_buffer("action_deviation", torch.ones(config.action_dim))
 
     def encode(self, images: dict[str, Tensor]) -> Tensor:
         """Camera key -> (B, 3, H, W) RGB in [0, 255]; returns features (B, feature_dim)."""
+        if set(self.encoders) == {SHARED}:
+            return torch.cat([self.encoders[SHARED](images[key]) for key in self.config.cameras], dim=-1)
         return torch.cat([self.encoders[key](images[key]) for key in self.config.cameras], dim=-1)
 
     def set_statistics(self, frames: Tensor) -> None:
@@ -49,10 +50,12 @@ class DiffusionPolicy(nn.Module):
 
     def observe(self, frames: Tensor) -> Tensor:
         """(B, T_o, frame_dim) frames, oldest first -> (B, observation_dim), z-scored and clipped."""
-        return ((frames - self.frame_mean) / self.frame_deviation).clamp(-CLIP, CLIP).flatten(1)
+        normalised = ((frames - self.frame_mean) / self.frame_deviation).flatten(1)
+        # A frame unlike all demonstrations must not saturate the networks.
+        return normalised.clamp(-self.config.clip, self.config.clip) if self.config.clip else normalised
 
     def denoising_loss(self, observation: Tensor, actions: Tensor, generator: torch.Generator) -> Tensor:
-        """Squared error of the predicted noise, one number per sample.
+        """Squared error of what the network predicts, noise or clean chunk, one number per sample.
 
         Args:
             observation: (B, observation_dim).
@@ -62,21 +65,26 @@ class DiffusionPolicy(nn.Module):
         Returns:
             (B,).
         """
-        steps = torch.randint(len(self.alphas), (len(actions),), generator=generator, device=actions.device)
+        steps = torch.randint(self.schedule.steps, (len(actions),), generator=generator, device=actions.device)
         noise = torch.randn(actions.shape, generator=generator, device=actions.device)
-        noisy = add_noise(actions, noise, self.alphas[steps])
-        return (self.denoiser(noisy, steps, observation) - noise).square().mean(dim=(1, 2))
+        clean = (actions - self.action_mean) / self.action_deviation
+        wanted = noise if self.schedule.prediction == "epsilon" else clean
+        return (self.denoiser(self.schedule.add_noise(clean, noise, steps), steps, observation) - wanted).square().mean(dim=(1, 2))
 
     @torch.no_grad()
     def sample(self, observation: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-        """``samples`` chunks for one observation (1, observation_dim), as one batch: (samples, T_p, A) in [-1, 1]."""
+        """``samples`` chunks for one observation (1, observation_dim), as one batch: (samples, T_p, A) in [-1, 1].
+
+        What the network is told besides the sample is computed for all steps at once.
+        """
         shape = (samples, self.config.prediction_horizon, self.config.action_dim)
         noise = torch.randn(shape, generator=generator, device=observation.device)
+        told = self.denoiser.condition(torch.tensor(self.schedule.visited, device=observation.device), observation)
 
-        def predict(sample: Tensor, step: int) -> Tensor:
-            return self.denoiser(sample, torch.full((1,), step, device=sample.device), observation)
+        def predict(sample: Tensor, place: int) -> Tensor:
+            return self.denoiser.denoise(sample, [part[place : place + 1] for part in told])
 
-        return ddim_sample(predict, noise, self.alphas, self.sampling_steps)
+        return (self.schedule.sample(predict, noise, generator) * self.action_deviation + self.action_mean).clamp(-1.0, 1.0)
 
     def fingerprint(self) -> str:
         """Identity of everything that frames and their normalisation depend on: weights are only exchanged between policies with the same one."""

@@ -5,6 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mechanic_rl_ros.policy.config import ConvEncoderConfig, PolicyConfig
+
+SHARED = "all"
+"""Key of an encoder that all cameras share."""
+
+
+def build_encoders(config: PolicyConfig) -> nn.ModuleDict:
+    """The encoders that a configuration describes, by camera key."""
+    from mechanic_rl_ros.policy.resnet import ResnetEncoder
+
+    own = config.encoder
+    if isinstance(own, ConvEncoderConfig):
+        return nn.ModuleDict({key: ConvEncoder(own) for key in config.cameras})
+    return nn.ModuleDict({key: ResnetEncoder(own) for key in ([SHARED] if own.shared else config.cameras)})
+
 
 class SpatialSoftmax(nn.Module):
     """Expected image coordinates of every channel (Levine et al., End-to-end training of deep visuomotor policies, 2016)."""
@@ -18,13 +33,13 @@ class SpatialSoftmax(nn.Module):
         return torch.cat([x, y], dim=-1)
 
 
-class ImageEncoder(nn.Module):
+class ConvEncoder(nn.Module):
     """Conv + GroupNorm + spatial softmax: (B, 3, H, W) uint8 or float in [0, 255] -> (B, 2 keypoints).
 
     GroupNorm and not BatchNorm, so that a frame's features do not depend on the batch, and weights may be averaged (Chi et al., Diffusion Policy, 2023).
     """
 
-    def __init__(self, keypoints: int) -> None:
+    def __init__(self, own: ConvEncoderConfig) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(3, 16, 5, stride=2, padding=2),
@@ -33,7 +48,7 @@ class ImageEncoder(nn.Module):
             nn.Conv2d(16, 32, 3, stride=2, padding=1),
             nn.GroupNorm(8, 32),
             nn.SiLU(),
-            nn.Conv2d(32, keypoints, 3, padding=1),
+            nn.Conv2d(32, own.keypoints, 3, padding=1),
             SpatialSoftmax(),
         )
 

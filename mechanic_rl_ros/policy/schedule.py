@@ -1,56 +1,132 @@
-"""The noise schedule and the sampler: squared cosine, epsilon prediction, DDIM."""
+"""Noise schedules and samplers: squared cosine or linear, DDPM or DDIM, networks that predict the noise or the clean sample.
+
+Numbers and conventions are those of the schedulers in the ``diffusers`` library, which existing checkpoints were trained with.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-
-def squared_cosine_alphas(steps: int) -> Tensor:
-    """Cumulative signal power after each of ``steps`` noising steps (Nichol and Dhariwal 2021): float32 (steps,), falling from near 1 to near 0."""
-
-    def signal(position: float) -> float:
-        return math.cos((position + 0.008) / 1.008 * math.pi / 2) ** 2
-
-    kept = [max(1.0 - min(1.0 - signal((k + 1) / steps) / signal(k / steps), 0.999), 1e-3) for k in range(steps)]
-    return torch.tensor(kept, dtype=torch.float64).cumprod(0).float()
-
-
-def add_noise(clean: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
-    """Forward process: ``clean`` and ``noise`` (B, ...), ``alpha`` (B,) cumulative signal power of each sample's step."""
-    alpha = alpha.reshape(-1, *[1] * (clean.dim() - 1))
-    return alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise
+BETA_START, BETA_END = 1e-4, 0.02  # of the linear schedule (Ho et al. 2020)
+CHOICES = {
+    "curve": ("squared_cosine", "linear"),
+    "prediction": ("epsilon", "sample"),
+    "sampler": ("ddim", "ddpm"),
+    "spacing": ("linspace", "leading"),
+    "clipping": ("consistent", "plain", "none"),
+}
 
 
-def ddim_steps(diffusion_steps: int, sampling_steps: int) -> list[int]:
-    """The steps that DDIM visits, from the noisiest to 0."""
-    return [round((diffusion_steps - 1) * (1.0 - k / max(sampling_steps - 1, 1))) for k in range(sampling_steps)]
+class Move(NamedTuple):
+    """One denoising step as numbers: clean = clean_sample x + clean_output o, clipped; next x = clean_part clean + sample_part x + output_part o + noise_part z.
 
-
-def ddim_sample(predict_noise: Callable[[Tensor, int], Tensor], noise: Tensor, alphas: Tensor, steps: list[int]) -> Tensor:
-    """Deterministic DDIM (Song et al. 2021) with the clean sample clipped to [-1, 1] at every step.
-
-    Args:
-        predict_noise: Maps (sample, step) to the noise in it.
-        noise: Start, standard normal.
-        alphas: Cumulative signal power of every diffusion step.
-        steps: From the noisiest to the cleanest.
-
-    Returns:
-        A clean sample of the shape of ``noise``, in [-1, 1].
+    x is the sample, o what the network says, z standard normal.
     """
-    sample, clean = noise, noise
-    signal_powers = alphas.tolist()
-    for position, step in enumerate(steps):
-        signal = signal_powers[step]
-        predicted = predict_noise(sample, step)
-        clean = ((sample - math.sqrt(1.0 - signal) * predicted) / math.sqrt(signal)).clamp(-1.0, 1.0)
-        if position + 1 < len(steps):
-            following = signal_powers[steps[position + 1]]
-            # The noise that is consistent with the clipped sample, so that clipping does not leave the trajectory.
-            predicted = (sample - math.sqrt(signal) * clean) / math.sqrt(1.0 - signal)
-            sample = math.sqrt(following) * clean + math.sqrt(1.0 - following) * predicted
-    return clean
+
+    clean_sample: float
+    clean_output: float
+    clean_part: float
+    sample_part: float
+    output_part: float
+    noise_part: float
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """How actions are noised in training and denoised in acting.
+
+    Attributes:
+        curve: ``squared_cosine`` (Nichol and Dhariwal 2021) or ``linear`` (Ho et al. 2020).
+        steps: Diffusion steps in training (K).
+        sampling_steps: Network evaluations in acting.
+        prediction: What the network says: ``epsilon``, the noise, or ``sample``, the clean chunk.
+        sampler: ``ddim`` (deterministic; Song et al. 2021) or ``ddpm`` (Ho et al. 2020).
+        spacing: Steps that the sampler visits: ``linspace`` from the noisiest to 0, or ``leading`` multiples of K / sampling_steps.
+        clipping: Of the clean sample to [-1, 1]: ``consistent`` (the noise is computed again, so that clipping does not leave the trajectory; DDIM
+            only), ``plain``, or ``none``.
+    """
+
+    curve: str = "squared_cosine"
+    steps: int = 50
+    sampling_steps: int = 5
+    prediction: str = "epsilon"
+    sampler: str = "ddim"
+    spacing: str = "linspace"
+    clipping: str = "consistent"
+
+    @cached_property
+    def alphas(self) -> Tensor:
+        """Cumulative signal power after each noising step, float32 (K,), falling from near 1."""
+        if self.curve == "linear":
+            return (1.0 - torch.linspace(BETA_START, BETA_END, self.steps, dtype=torch.float32)).cumprod(0)
+
+        def signal(position: float) -> float:
+            return math.cos((position + 0.008) / 1.008 * math.pi / 2) ** 2
+
+        betas = [min(1.0 - signal((k + 1) / self.steps) / signal(k / self.steps), 0.999) for k in range(self.steps)]
+        return (1.0 - torch.tensor(betas, dtype=torch.float64)).cumprod(0).float()
+
+    @cached_property
+    def visited(self) -> list[int]:
+        """The steps that the sampler visits, from the noisiest to 0."""
+        if self.spacing == "leading":
+            return [k * (self.steps // self.sampling_steps) for k in reversed(range(self.sampling_steps))]
+        return [round((self.steps - 1) * (1.0 - k / max(self.sampling_steps - 1, 1))) for k in range(self.sampling_steps)]
+
+    @cached_property
+    def moves(self) -> list[Move]:
+        """The sampler's steps as numbers, computed once."""
+        powers = self.alphas.double().tolist()
+        following = [powers[step] for step in self.visited[1:]] + [1.0]
+        last = len(self.visited) - 1
+        return [self._move(step, powers[step], after, final=k == last) for k, (step, after) in enumerate(zip(self.visited, following, strict=True))]
+
+    def _move(self, step: int, now: float, after: float, final: bool) -> Move:
+        signal, noise = math.sqrt(now), math.sqrt(1.0 - now)
+        clean = (1.0 / signal, -noise / signal) if self.prediction == "epsilon" else (0.0, 1.0)
+        if self.sampler == "ddpm":  # Ho et al. 2020, equations 6 and 7, between visited steps
+            kept, lost = now / after, 1.0 - now / after
+            variance = max((1.0 - after) / (1.0 - now) * lost, 1e-20)
+            spread = 0.0 if final and step == 0 else math.sqrt(variance)
+            return Move(*clean, math.sqrt(after) * lost / (1.0 - now), math.sqrt(kept) * (1.0 - after) / (1.0 - now), 0.0, spread)
+        ahead = math.sqrt(1.0 - after)  # of the noise that stays; Song et al. 2021, equation 12 with eta 0
+        if self.clipping == "consistent":
+            return Move(*clean, math.sqrt(after) - ahead * signal / noise, ahead / noise, 0.0, 0.0)
+        if self.prediction == "epsilon":
+            return Move(*clean, math.sqrt(after), 0.0, ahead, 0.0)
+        return Move(*clean, math.sqrt(after), ahead / noise, -ahead * signal / noise, 0.0)
+
+    def add_noise(self, clean: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
+        """Forward process: ``clean`` and ``noise`` (B, ...), ``steps`` (B,), all on one device."""
+        alpha = self.alphas.to(clean.device)[steps].reshape(-1, *[1] * (clean.dim() - 1))
+        return alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise
+
+    def sample(self, predict: Callable[[Tensor, int], Tensor], noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Denoises.
+
+        Args:
+            predict: The network: (sample, place of the step in ``visited``) to what ``prediction`` says.
+            noise: Start, standard normal.
+            generator: Draws the noise of DDPM, on the device of ``noise``.
+
+        Returns:
+            A clean sample of the shape of ``noise``; in [-1, 1] unless clipping is ``none``.
+        """
+        sample = noise
+        for place, move in enumerate(self.moves):
+            output = predict(sample, place)
+            clean = move.clean_sample * sample + move.clean_output * output
+            if self.clipping != "none":
+                clean = clean.clamp(-1.0, 1.0)
+            sample = move.clean_part * clean + move.sample_part * sample + move.output_part * output
+            if move.noise_part:
+                fresh = torch.randn(noise.shape, generator=generator, device=noise.device, dtype=noise.dtype)
+                sample = sample + move.noise_part * fresh
+        return sample

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -12,7 +13,7 @@ from torch import Tensor
 from mechanic_rl_ros.errors import UserError
 
 LARGEST_WEIGHT = 1e4  # trained weights stay below 1e2; far larger ones are a blown-up learner or a flipped exponent bit
-MAX_BYTES = 256 * 2**20
+MAX_BYTES = 4 * 2**30  # a published U-Net has 1 GiB
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -34,6 +35,23 @@ def read_tensors(data: bytes, what: str, error: type[UserError] = UserError) -> 
         return load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError, TypeError) as problem:
         raise error(f"{what} is damaged ({str(problem).splitlines()[0]}): it is refused, get a fresh copy") from problem
+
+
+def read_file(path: Path, what: str | None = None) -> dict[str, Tensor]:
+    """Reads a safetensors file.
+
+    Raises:
+        UserError: It is missing, too large, or not a safetensors file.
+    """
+    what = what or f"file {path}"
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(f"{what} has {size} bytes, more than the {MAX_BYTES} allowed: it is refused")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {what} ({error.strerror}): get a fresh copy") from error
+    return read_tensors(data, what)
 
 
 def check_tensors(tensors: Mapping[str, Tensor], shapes: Shapes, what: str, error: type[UserError] = UserError, largest: float = LARGEST_WEIGHT) -> None:

@@ -17,7 +17,7 @@ class Rows:
 
     Attributes:
         frames: (B, T_o, frame_dim), oldest first; what is not yet seen at an episode's start is its first frame.
-        chunks: (B, T_p, A); after an episode's end its last action goes on.
+        chunks: (B, T_p, A), the first past_actions of them before the newest frame; beyond an episode's ends its first and last action go on.
         returns: (B,), sum of gamma^k r over n <= T_a steps.
         discounts: (B,), gamma^n, or 0 where a terminal state (success or failure) is reached within n steps. Time-outs are bootstrapped through.
         next_frames: (B, T_o, frame_dim), n steps later.
@@ -104,7 +104,8 @@ class ReplayBuffer:
         steps = torch.arange(self.config.action_horizon, device=self.device)
         visited = positions[:, None] + steps
         rewards = torch.where(visited < last[:, None], self._rewards[visited.clamp(max=self.capacity - 1)], 0.0)
-        chunk = torch.minimum(positions[:, None] + torch.arange(self.config.prediction_horizon, device=self.device), last[:, None] - 1)
+        chunk = positions[:, None] - self.config.past_actions + torch.arange(self.config.prediction_horizon, device=self.device)
+        chunk = torch.minimum(torch.maximum(chunk, first[:, None]), last[:, None] - 1)
         ended = self._terminal[positions] & (following == last)
         return Rows(
             frames=self._window(positions, first),

@@ -10,7 +10,7 @@ import torch
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy import folder as folder_module
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import PolicyConfig, signature
+from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig, signature
 
 
 def test_a_checkpoint_is_read_back_as_it_was_written(checkpoint, tmp_path):
@@ -57,14 +57,14 @@ def test_a_malformed_manifest_is_refused(checkpoint, tmp_path, text):
 def test_an_architecture_that_contradicts_its_signature_is_refused(checkpoint, tmp_path):
     checkpoint.save(tmp_path)
     manifest = json.loads((tmp_path / "checkpoint.json").read_text())
-    manifest["config"]["width"] = 100
+    manifest["config"]["denoiser"]["width"] = 100
     (tmp_path / "checkpoint.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="contradicts itself"):
         Checkpoint.load(tmp_path)
 
 
 def test_tensors_of_another_architecture_are_refused(checkpoint, tmp_path):
-    config = PolicyConfig.for_embodiment(checkpoint.embodiment, width=100)
+    config = PolicyConfig.for_embodiment(checkpoint.embodiment, denoiser=MlpDenoiserConfig(width=100))
     dataclasses.replace(checkpoint, config=config).save(tmp_path)
     with pytest.raises(UserError, match="made for another architecture"):
         Checkpoint.load(tmp_path)
@@ -133,7 +133,7 @@ def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(checkpoint, tmp_pa
 def test_the_signature_tells_architectures_apart(checkpoint):
     config = checkpoint.config
     assert signature(config) == signature(PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict()))))
-    assert signature(config) != signature(dataclasses.replace(config, width=100))
+    assert signature(config) != signature(dataclasses.replace(config, denoiser=MlpDenoiserConfig(width=100)))
 
 
 def test_a_file_that_is_not_safetensors_is_refused_even_with_a_right_checksum(checkpoint, tmp_path):

@@ -1,59 +1,14 @@
-"""Schedule, sampler and networks."""
+"""Networks and their inputs."""
 
 import numpy as np
 import pytest
 import torch
 
+from mechanic_rl_ros.policy.config import ConvEncoderConfig
 from mechanic_rl_ros.policy.critic import TwinQ
-from mechanic_rl_ros.policy.denoiser import Denoiser
+from mechanic_rl_ros.policy.denoiser import build_denoiser
 from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
-from mechanic_rl_ros.policy.encoder import ImageEncoder, SpatialSoftmax
-from mechanic_rl_ros.policy.schedule import add_noise, ddim_sample, ddim_steps, squared_cosine_alphas
-
-
-def test_the_schedule_falls_from_signal_to_noise():
-    alphas = squared_cosine_alphas(50)
-    assert bool((alphas.diff() < 0).all())
-    assert float(alphas[0]) > 0.99
-    assert 0.0 < float(alphas[-1]) < 0.01
-
-
-def test_the_sampler_visits_the_noisiest_step_first_and_the_cleanest_last():
-    assert ddim_steps(50, 5) == [49, 37, 24, 12, 0]
-    assert ddim_steps(50, 1) == [49]
-
-
-def test_the_sampler_recovers_the_clean_sample_from_a_perfect_denoiser():
-    alphas, clean = squared_cosine_alphas(50), torch.rand(3, 8, 4) * 2 - 1
-
-    def predict(sample, step):
-        return (sample - alphas[step].sqrt() * clean) / (1 - alphas[step]).sqrt()
-
-    torch.testing.assert_close(ddim_sample(predict, torch.randn(3, 8, 4), alphas, ddim_steps(50, 5)), clean, atol=1e-4, rtol=1e-4)
-
-
-def test_samples_are_clipped_to_the_range_of_actions():
-    alphas = squared_cosine_alphas(50)
-    sample = ddim_sample(lambda sample, step: torch.full_like(sample, 100.0), torch.randn(3, 8, 4), alphas, ddim_steps(50, 5))
-    assert float(sample.abs().max()) <= 1.0
-
-
-def test_after_clipping_the_sampler_goes_on_with_the_noise_that_fits_the_clipped_sample():
-    alphas, start, seen = squared_cosine_alphas(50), torch.full((1, 8, 4), 2.0), []
-
-    def predict(sample, step):
-        seen.append(sample)
-        return torch.zeros_like(sample)
-
-    ddim_sample(predict, start, alphas, [24, 0])
-    noise = (start - alphas[24].sqrt()) / (1 - alphas[24]).sqrt()  # 2 / sqrt(alpha) is clipped to 1
-    torch.testing.assert_close(seen[1], alphas[0].sqrt() + (1 - alphas[0]).sqrt() * noise)
-
-
-def test_noising_keeps_the_variance():
-    alphas = squared_cosine_alphas(50)
-    noisy = add_noise(torch.randn(4000, 8), torch.randn(4000, 8), alphas[torch.randint(50, (4000,))])
-    assert float(noisy.var()) == pytest.approx(1.0, abs=0.05)
+from mechanic_rl_ros.policy.encoder import ConvEncoder, SpatialSoftmax
 
 
 def test_the_spatial_softmax_finds_a_peak():
@@ -65,7 +20,7 @@ def test_the_spatial_softmax_finds_a_peak():
 
 
 def test_features_of_a_frame_do_not_depend_on_the_batch():
-    encoder, images = ImageEncoder(32), torch.randint(0, 256, (5, 3, 48, 48), dtype=torch.uint8)
+    encoder, images = ConvEncoder(ConvEncoderConfig()), torch.randint(0, 256, (5, 3, 48, 48), dtype=torch.uint8)
     torch.testing.assert_close(encoder(images)[2:3], encoder(images[2:3]), atol=1e-5, rtol=1e-4)
 
 
@@ -76,7 +31,7 @@ def test_images_keep_their_channels_and_rows():
 
 
 def test_one_observation_stands_for_a_batch(checkpoint):
-    denoiser, critic, config = Denoiser(checkpoint.config), TwinQ(checkpoint.config), checkpoint.config
+    denoiser, critic, config = build_denoiser(checkpoint.config), TwinQ(checkpoint.config), checkpoint.config
     observation, chunks = torch.randn(1, config.observation_dim), torch.randn(6, 8, 4)
     alone = denoiser(chunks, torch.tensor([3]), observation)
     torch.testing.assert_close(alone, denoiser(chunks, torch.full((6,), 3), observation.expand(6, -1)), atol=1e-5, rtol=1e-4)

@@ -32,6 +32,12 @@ def test_it_moves_towards_the_goal_and_says_what_acts(name, role):
     assert tuner.scale > 0.0
 
 
+@pytest.mark.parametrize("name", ["relative", *CONTROLS])
+def test_before_its_first_step_the_start_acts(name):
+    parameters, tuner = descend(Cell(name), "actor", steps=0)
+    assert all(torch.equal(average, parameter.detach()) for average, parameter in zip(tuner.averages(), parameters, strict=True))
+
+
 def test_the_rate_of_a_cell_is_that_of_its_role():
     near, far = (descend(Cell("adamw", 1e-4, 1e-2), role, steps=10)[0][0] for role in ("actor", "critic"))
     assert float(near.detach().mean()) == pytest.approx(0.2 + 10 * 1e-4, rel=1e-2)

@@ -1,0 +1,1 @@
+"""Reading policies that other software trained."""

@@ -1,0 +1,66 @@
+"""From an imported policy to a checkpoint for a robot: what differs is said, nothing is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from mechanic_rl_ros.algorithms.behaviour_cloning import pack_demonstrations
+from mechanic_rl_ros.data import Episode
+from mechanic_rl_ros.embodiment import Embodiment
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.importing.lerobot import Imported
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.frames import encode_episode
+
+
+def adopt(
+    imported: Imported, task: str, embodiment: Embodiment, physical: bool, demonstrations: Sequence[Episode] = (), what: str = "the policy"
+) -> Checkpoint:
+    """Makes a checkpoint of an imported policy.
+
+    Args:
+        imported: The policy.
+        task: What it does.
+        embodiment: The robot that it is for.
+        physical: Its training data had actions in the units of the embodiment's channels; else normalised by their scales already.
+        demonstrations: Solved episodes for the learner to mix in; without them the policy can act, but not be finetuned.
+        what: Name of the policy in messages.
+
+    Raises:
+        UserError: It does not fit the robot.
+    """
+    found = differences(imported, embodiment)
+    if found:
+        raise UserError(
+            f"{what} does not fit embodiment {embodiment.name}: {'; '.join(found)}: describe the robot that it was trained on in a file for --embodiment"
+        )
+    weights = dict(imported.policy)
+    if physical:
+        scales = torch.tensor([channel.scale for channel in embodiment.action])
+        weights["action_mean"], weights["action_deviation"] = weights["action_mean"] / scales, weights["action_deviation"] / scales
+    checkpoint = Checkpoint(task, embodiment, imported.config, weights, metadata={"prefers_best_of_n": False, "imported": imported.sources})
+    solved = [episode for episode in demonstrations if episode.success and episode.steps > 0]
+    if not solved:
+        return checkpoint
+    for episode in solved:
+        embodiment.require_same(episode.embodiment, f"demonstration {episode.id}")
+    policy = checkpoint.build_policy().eval()
+    return replace(checkpoint, demonstrations=pack_demonstrations(solved, [encode_episode(policy, episode) for episode in solved]))
+
+
+def differences(imported: Imported, embodiment: Embodiment) -> list[str]:
+    """What keeps a policy from acting on a robot, in words; empty when it fits."""
+    config, found = imported.config, []
+    for name, wanted, channels in (("state", config.state_dim, embodiment.state), ("action", config.action_dim, embodiment.action)):
+        if wanted != len(channels):
+            found.append(f"its {name} has {wanted} numbers, not {len(channels)} ({', '.join(channel.name for channel in channels)})")
+    for key in config.cameras:
+        camera = embodiment.cameras.get(key)
+        if camera is None:
+            found.append(f"it sees {imported.sources[key]}, and there is no camera {key}, only {', '.join(embodiment.cameras)} (name one with --camera)")
+        elif (camera.height, camera.width) != imported.image_size:
+            found.append(f"its images are {imported.image_size[0]}x{imported.image_size[1]}, those of camera {key} {camera.height}x{camera.width}")
+    return found

@@ -1,0 +1,194 @@
+"""Opens a ``.ckpt`` of diffusion_policy (Chi et al. 2023): the U-Net image policy with one ResNet per camera, or one for all.
+
+Its configuration and its EMA weights are read without running the pickle. A frame is the features of all cameras, then all low-dimensional
+observations, each in alphabetical order.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.importing.inert import plain, read_inert
+from mechanic_rl_ros.importing.lerobot import Imported, unet_tensor
+from mechanic_rl_ros.policy.checkpoint import policy_shapes
+from mechanic_rl_ros.policy.config import PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.encoder import SHARED
+from mechanic_rl_ros.policy.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
+from mechanic_rl_ros.policy.schedule import BETA_END, BETA_START, NoiseSchedule
+from mechanic_rl_ros.policy.tensors import check_tensors
+
+POLICY = "diffusion_unet_image_policy.DiffusionUnetImagePolicy"
+ENCODER = "multi_image_obs_encoder.MultiImageObsEncoder"
+
+
+def read_stanford(path: Path, cameras: dict[str, str] | None = None) -> Imported:
+    """Reads a checkpoint.
+
+    Args:
+        path: The file.
+        cameras: Camera key for every image that the policy takes, by its name there; by default that name.
+
+    Raises:
+        UserError: It cannot be read, or the policy is of another kind or has a part that is not supported.
+    """
+    content = read_inert(path)
+    weights = content.get("state_dicts", {}) if isinstance(content, dict) else {}
+    tensors = weights.get("ema_model") or weights.get("model") if isinstance(weights, dict) else None
+    if not isinstance(tensors, dict) or "cfg" not in content:
+        raise UserError(f"file {path} holds no workspace of diffusion_policy: give one of its checkpoints")
+    tensors = {name: tensor for name, tensor in tensors.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
+    settings = _Settings(plain(content["cfg"]), path)
+    images, states = _observations(settings)
+    sources = {(cameras or {}).get(name, name): name for name in images}
+    if len(sources) < len(images) or (cameras or {}).keys() - set(images):
+        raise UserError(f"{path}: --camera must name a camera for each of {', '.join(images)}")
+    config = _config(settings, tuple(sources), sum(states.values()))
+    policy = _weights(tensors, config, sources)
+    _set_normalisers(policy, tensors, config, sources, states, settings)
+    check_tensors(policy, policy_shapes(config), f"file {path}")
+    return Imported(config, policy, sources, next(iter(images.values())))
+
+
+class _Settings:
+    """A configuration with references such as ``${horizon}`` followed."""
+
+    def __init__(self, data: Any, path: Path) -> None:
+        self.data, self.path = data, path
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Value at a dotted name."""
+        value = self.data
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        for _ in range(8):
+            reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+            if reference is None:
+                break
+            value = self.get(reference[1])
+        return default if value is None else value
+
+    def need(self, name: str, kind: type) -> Any:
+        """Value at a dotted name, of a kind.
+
+        Raises:
+            UserError: There is none.
+        """
+        value = self.get(name)
+        if not isinstance(value, kind):
+            raise UserError(f"{self.path}: its configuration has no valid {name}: get a fresh copy of the checkpoint")
+        return value
+
+
+def _observations(settings: _Settings) -> tuple[dict[str, tuple[int, int]], dict[str, int]]:
+    """Height and width of every image and length of every other observation, in alphabetical order."""
+    images, states = {}, {}
+    for name, item in sorted(settings.need("shape_meta", dict).get("obs", {}).items()):
+        shape = item.get("shape") if isinstance(item, dict) else None
+        if not isinstance(shape, list) or not all(isinstance(size, int) for size in shape):
+            raise UserError(f"{settings.path}: observation {name} has no valid shape: get a fresh copy of the checkpoint")
+        if item.get("type") == "rgb":
+            images[name] = (shape[1], shape[2])
+        else:
+            states[name] = shape[0]
+    if not images or not states:
+        raise UserError(f"{settings.path}: only policies with images and low-dimensional observations can be imported")
+    return images, states
+
+
+def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyConfig:
+    noise = "policy.noise_scheduler"
+    refused = {
+        "policy._target_": not str(s.get("policy._target_")).endswith(POLICY),
+        "policy.obs_encoder._target_": not str(s.get("policy.obs_encoder._target_")).endswith(ENCODER),
+        "policy.obs_encoder.rgb_model.name": s.get("policy.obs_encoder.rgb_model.name") not in ("resnet18", "resnet34"),
+        "policy.obs_encoder.resize_shape": s.get("policy.obs_encoder.resize_shape") is not None,
+        "policy.obs_as_global_cond": s.get("policy.obs_as_global_cond", True) is not True,
+        f"{noise}._target_": str(s.get(f"{noise}._target_")).rsplit(".", 1)[-1] not in ("DDPMScheduler", "DDIMScheduler"),
+        f"{noise}.beta_schedule": s.get(f"{noise}.beta_schedule") not in ("squaredcos_cap_v2", "linear"),
+        f"{noise}.beta_start": s.get(f"{noise}.beta_start", BETA_START) != BETA_START,
+        f"{noise}.beta_end": s.get(f"{noise}.beta_end", BETA_END) != BETA_END,
+        f"{noise}.prediction_type": s.get(f"{noise}.prediction_type") not in ("epsilon", "sample"),
+        f"{noise}.variance_type": s.get(f"{noise}.variance_type", "fixed_small") != "fixed_small",
+        f"{noise}.steps_offset": s.get(f"{noise}.steps_offset", 0) != 0,
+    }
+    for name in (name for name, bad in refused.items() if bad):
+        raise UserError(f"{s.path}: {name} {s.get(name)!r} is not supported: only the U-Net image policy with ResNets of torchvision can be imported")
+    crop, steps = s.get("policy.obs_encoder.crop_shape"), s.need(f"{noise}.num_train_timesteps", int)
+    config = PolicyConfig(
+        cameras=cameras,
+        state_dim=state_dim,
+        action_dim=s.need("shape_meta.action.shape", list)[0],
+        observation_horizon=s.need("n_obs_steps", int),
+        prediction_horizon=s.need("horizon", int),
+        action_horizon=s.need("n_action_steps", int),
+        past_actions=s.need("n_obs_steps", int) - 1,
+        encoder=ResnetEncoderConfig(
+            layers=int(s.need("policy.obs_encoder.rgb_model.name", str).removeprefix("resnet")),
+            keypoints=0,
+            group=16 if s.get("policy.obs_encoder.use_group_norm", False) else 0,
+            crop=tuple(crop) if isinstance(crop, list) else (0, 0),  # type: ignore[arg-type]
+            shared=int(s.get("policy.obs_encoder.share_rgb_model", False)),
+        ),
+        denoiser=UnetDenoiserConfig(
+            widths=tuple(s.need("policy.down_dims", list)),
+            kernel=s.need("policy.kernel_size", int),
+            groups=s.need("policy.n_groups", int),
+            step_width=s.need("policy.diffusion_step_embed_dim", int),
+            scales=int(s.get("policy.cond_predict_scale", False)),
+        ),
+        schedule=NoiseSchedule(
+            curve="linear" if s.get(f"{noise}.beta_schedule") == "linear" else "squared_cosine",
+            steps=steps,
+            sampling_steps=s.get("policy.num_inference_steps", steps),
+            prediction=s.get(f"{noise}.prediction_type"),
+            sampler=str(s.get(f"{noise}._target_")).rsplit(".", 1)[-1][:4].lower(),
+            spacing="leading",
+            clipping="plain" if s.get(f"{noise}.clip_sample", True) else "none",
+        ),
+        clip=0,
+    )
+    return PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+
+
+def _weights(tensors: dict[str, Tensor], config: PolicyConfig, sources: dict[str, str]) -> dict[str, Tensor]:
+    keys = {"rgb": SHARED, **{name: key for key, name in sources.items()}}
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("model."):
+            found.update(unet_tensor(name.removeprefix("model."), tensor.float(), config, torch.arange(config.observation_dim)))
+        elif name.startswith("obs_encoder.key_model_map.") and not name.endswith("num_batches_tracked"):
+            key, _, rest = name.removeprefix("obs_encoder.key_model_map.").partition(".")
+            found[f"encoders.{keys.get(key, key)}.backbone.{rest}"] = tensor.float()
+    return found
+
+
+def _set_normalisers(
+    policy: dict[str, Tensor], tensors: dict[str, Tensor], config: PolicyConfig, sources: dict[str, str], states: dict[str, int], settings: _Settings
+) -> None:
+    def affine(name: str, size: int) -> tuple[Tensor, Tensor]:
+        """Offset and scale of (value - offset) / scale; there it is scale x value + offset."""
+        parts = [tensors.get(f"normalizer.params_dict.{name}.{kind}") for kind in ("offset", "scale")]
+        if any(part is None or part.numel() not in (1, size) or not bool(torch.isfinite(part).all()) for part in parts) or bool((parts[1] == 0).any()):  # type: ignore[union-attr]
+            raise UserError(f"{settings.path}: its normaliser of {name} is missing or damaged: get a fresh copy of the checkpoint")
+        offset, scale = (part.double().flatten().expand(size) for part in parts)  # type: ignore[union-attr]
+        return -offset / scale, 1.0 / scale
+
+    of_states = [affine(name, size) for name, size in states.items()]
+    features = torch.zeros(config.feature_dim, dtype=torch.float64)
+    policy["frame_mean"] = torch.cat([features, *(offset for offset, _ in of_states)]).float()
+    policy["frame_deviation"] = torch.cat([features + 1.0, *(scale for _, scale in of_states)]).float()
+    policy["action_mean"], policy["action_deviation"] = (part.float() for part in affine("action", config.action_dim))
+    colours = {key: affine(name, 3) for key, name in sources.items()}
+    if settings.get("policy.obs_encoder.imagenet_norm", False):  # on top of the other
+        mean, deviation = torch.tensor(IMAGENET_MEAN).double(), torch.tensor(IMAGENET_DEVIATION).double()
+        colours = {key: (offset + scale * mean, scale * deviation) for key, (offset, scale) in colours.items()}
+    for key in [SHARED] if config.encoder.shared else config.cameras:  # type: ignore[union-attr]
+        offset, scale = colours[config.cameras[0] if key == SHARED else key]
+        policy[f"encoders.{key}.mean"], policy[f"encoders.{key}.deviation"] = offset.float().reshape(3, 1, 1), scale.float().reshape(3, 1, 1)

@@ -1,0 +1,94 @@
+"""The conditional 1-D U-Net over an action chunk (Chi et al., Diffusion Policy, 2023)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mechanic_rl_ros.policy.config import PolicyConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.denoiser import Denoiser, step_embedding
+
+LAST_GROUPS = 8  # the published network has eight groups in its last block, whatever it has elsewhere
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution over time, GroupNorm, Mish: (B, channels, T) -> (B, out, T)."""
+
+    def __init__(self, channels: int, out: int, kernel: int, groups: int) -> None:
+        super().__init__(nn.Conv1d(channels, out, kernel, padding=kernel // 2), nn.GroupNorm(groups, out), nn.Mish())
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions; what comes out of the first is scaled and shifted (FiLM, Perez et al. 2018).
+
+    The modulation is linear in diffusion step and observation, each after Mish, so that the observation's part is computed once for all steps.
+    """
+
+    def __init__(self, channels: int, out: int, observation: int, own: UnetDenoiserConfig) -> None:
+        super().__init__()
+        self.scales = bool(own.scales)
+        self.enter = ConvBlock(channels, out, own.kernel, own.groups)
+        self.by_step = nn.Linear(own.step_width, out * (1 + own.scales))
+        self.by_observation = nn.Linear(observation, out * (1 + own.scales), bias=False)
+        self.leave = ConvBlock(out, out, own.kernel, own.groups)
+        self.shortcut = nn.Conv1d(channels, out, 1) if channels != out else nn.Identity()
+
+    def forward(self, hidden: Tensor, film: Tensor) -> Tensor:
+        """(B, channels, T), (B or 1, out or 2 out, 1) -> (B, out, T)."""
+        inner = self.enter(hidden)
+        if self.scales:
+            scale, shift = film.chunk(2, dim=1)
+            inner = torch.addcmul(shift, scale, inner)
+        else:
+            inner = inner + film
+        return self.leave(inner) + self.shortcut(hidden)
+
+
+class UnetDenoiser(Denoiser):
+    """Halves time between two levels on the way down and doubles it on the way up; levels of the same length are joined."""
+
+    def __init__(self, config: PolicyConfig, own: UnetDenoiserConfig) -> None:
+        super().__init__()
+        self.step_width = own.step_width
+        self.embed = nn.Sequential(nn.Linear(own.step_width, 4 * own.step_width), nn.Mish(), nn.Linear(4 * own.step_width, own.step_width))
+
+        def block(channels: int, out: int) -> ResidualBlock:
+            return ResidualBlock(channels, out, config.observation_dim, own)
+
+        widths, levels = own.widths, len(own.widths)
+        entering = (config.action_dim, *widths[:-1])
+        self.down = nn.ModuleList(nn.ModuleList([block(a, b), block(b, b)]) for a, b in zip(entering, widths, strict=True))
+        self.shrink = nn.ModuleList(nn.Conv1d(width, width, 3, stride=2, padding=1) for width in widths[:-1])
+        self.middle = nn.ModuleList([block(widths[-1], widths[-1]), block(widths[-1], widths[-1])])
+        leaving = [(2 * widths[level], widths[level - 1]) for level in range(levels - 1, 0, -1)]
+        self.up = nn.ModuleList(nn.ModuleList([block(a, b), block(b, b)]) for a, b in leaving)
+        self.grow = nn.ModuleList(nn.ConvTranspose1d(width, width, 4, stride=2, padding=1) for _, width in leaving)
+        self.final = nn.Sequential(ConvBlock(widths[0], widths[0], own.kernel, LAST_GROUPS), nn.Conv1d(widths[0], config.action_dim, 1))
+
+    def residual_blocks(self) -> list[ResidualBlock]:
+        """All blocks in the order in which they are passed."""
+        return [block for part in (*self.down, self.middle, *self.up) for block in part]  # type: ignore[union-attr]
+
+    def condition(self, steps: Tensor, observation: Tensor) -> list[Tensor]:
+        """See ``Denoiser``; one tensor (B or 1, channels, 1) for every residual block."""
+        step = nn.functional.mish(self.embed(step_embedding(steps, self.step_width)))
+        seen = nn.functional.mish(observation)
+        return [(block.by_step(step) + block.by_observation(seen)).unsqueeze(-1) for block in self.residual_blocks()]
+
+    def denoise(self, noisy: Tensor, condition: list[Tensor]) -> Tensor:
+        """See ``Denoiser``. T_p must be a multiple of 2 to the number of levels less one."""
+        films, hidden, passed = iter(condition), noisy.transpose(1, 2), []
+        for level, blocks in enumerate(self.down):
+            for block in blocks:  # type: ignore[attr-defined]
+                hidden = block(hidden, next(films))
+            passed.append(hidden)
+            if level < len(self.shrink):
+                hidden = self.shrink[level](hidden)
+        for block in self.middle:
+            hidden = block(hidden, next(films))
+        for blocks, grow in zip(self.up, self.grow, strict=True):
+            hidden = torch.cat([hidden, passed.pop()], dim=1)
+            for block in blocks:  # type: ignore[attr-defined]
+                hidden = block(hidden, next(films))
+            hidden = grow(hidden)
+        return self.final(hidden).transpose(1, 2)

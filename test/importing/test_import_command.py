@@ -1,0 +1,88 @@
+"""``mechanic-rl import``, in this process: what a person gets, and what is refused."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner
+from mechanic_rl_ros.cli.main import app
+from mechanic_rl_ros.collection import CollectionConfig, collect
+from mechanic_rl_ros.embodiment import load_embodiment
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.evaluation import evaluate
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.replay.store import EpisodeStore
+
+
+@pytest.fixture
+def folder(published, tmp_path):
+    settings = published.make_settings(num_inference_steps=2, noise_scheduler_type="DDIM")
+    return published.write_folder(tmp_path / "theirs", settings, published.make_tensors(settings), published.make_statistics())
+
+
+@pytest.fixture
+def run():
+    def call(*arguments):
+        done = CliRunner().invoke(app, ["import", *map(str, arguments)])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return " ".join(done.output.split())
+
+    return call
+
+
+def test_a_policy_becomes_a_checkpoint_that_acts(run, folder, tmp_path):
+    said = run(folder, "--task", "lift", "--output", tmp_path / "ours")
+    assert "2 frames in, 8 actions out, 4 executed, ddim with 2 steps" in said
+    assert "observation.images.front as camera front" in said
+    assert "it can act, and be finetuned after importing it with --demonstrations" in said
+    checkpoint = Checkpoint.load(tmp_path / "ours", load_embodiment())
+    assert evaluate(checkpoint, "lift", range(1)).success in (0.0, 1.0)
+
+
+def test_with_demonstrations_it_can_be_finetuned(run, folder, tmp_path):
+    store = EpisodeStore(tmp_path / "shown")
+    for episode in collect("lift", load_embodiment(), CollectionConfig(episodes=1)):
+        store.add(episode)
+    run(folder, "--task", "lift", "--output", tmp_path / "ours", "--demonstrations", tmp_path / "shown")
+    checkpoint = Checkpoint.load(tmp_path / "ours")
+    learner = Learner.create(FilteredIqlConfig(batch_size=8, critic_updates=0, warmup_episodes=1), checkpoint)
+    learner.add_episode(next(iter(store.load())))
+    learner.update()
+    assert learner.status()["actor_loss"] > 0.0
+
+
+def test_actions_are_scaled_to_the_robot_unless_they_are_already(run, folder, tmp_path):
+    run(folder, "--task", "lift", "--output", tmp_path / "a")
+    run(folder, "--task", "lift", "--output", tmp_path / "b", "--units", "normalised")
+    physical, normalised = (Checkpoint.load(tmp_path / name).policy["action_deviation"] for name in ("a", "b"))
+    scales = [channel.scale for channel in load_embodiment().action]
+    assert (physical * physical.new_tensor(scales)).tolist() == pytest.approx(normalised.tolist())
+
+
+def test_what_differs_from_the_robot_is_said_in_one_line(run, published, folder, tmp_path):
+    settings = json.loads((folder / "config.json").read_text())
+    settings["input_features"]["observation.images.overhead"] = settings["input_features"].pop("observation.images.front")
+    settings["input_features"]["observation.images.wrist"]["shape"] = settings["input_features"]["observation.images.overhead"]["shape"] = [3, 96, 96]
+    statistics = published.make_statistics()
+    statistics["observation.images.overhead"] = statistics.pop("observation.images.front")
+    other = published.write_folder(tmp_path / "other", settings, published.make_tensors(settings), statistics)
+    with pytest.raises(UserError, match=r"its images are 96x96, those of camera wrist 48x48; .*there is no camera overhead, only front, wrist") as refusal:
+        run(other, "--task", "lift", "--output", tmp_path / "ours")
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "ours").exists()
+
+
+def test_a_camera_can_be_named(run, folder, tmp_path):
+    swapped = ("--camera", "observation.images.front=wrist", "--camera", "observation.images.wrist=front")
+    run(folder, "--task", "lift", "--output", tmp_path / "ours", *swapped)
+    assert Checkpoint.load(tmp_path / "ours").config.cameras == ("wrist", "front")
+    for wrong, words in (("front", "give NAME=KEY"), ("observation.images.top=front", "takes no image observation.images.top")):
+        with pytest.raises(UserError, match=words):
+            run(folder, "--task", "lift", "--output", tmp_path / "x", "--camera", wrong)
+
+
+def test_a_place_that_is_neither_is_refused(run, tmp_path):
+    with pytest.raises(UserError, match="give the folder of a LeRobot policy"):
+        run(tmp_path / "nothing", "--task", "lift", "--output", tmp_path / "ours")

@@ -1,0 +1,238 @@
+"""A checkpoint of diffusion_policy is opened without running its pickle, and predicts what it predicted there."""
+
+import pickle
+import sys
+import types
+
+import pytest
+import torch
+
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.importing.inert import read_inert
+from mechanic_rl_ros.importing.stanford import read_stanford
+from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
+
+
+def make_settings(**changes):
+    """The configuration of a small image policy, with references as its authors use them."""
+    encoder = {
+        "_target_": "diffusion_policy.model.vision.multi_image_obs_encoder.MultiImageObsEncoder",
+        "rgb_model": {"_target_": "diffusion_policy.model.vision.model_getter.get_resnet", "name": "resnet18", "weights": None},
+        "resize_shape": None,
+        "crop_shape": [40, 44],
+        "random_crop": True,
+        "use_group_norm": True,
+        "share_rgb_model": False,
+        "imagenet_norm": True,
+    }
+    noise = {
+        "_target_": "diffusers.schedulers.scheduling_ddim.DDIMScheduler",
+        "num_train_timesteps": 20,
+        "beta_start": 0.0001,
+        "beta_end": 0.02,
+        "beta_schedule": "squaredcos_cap_v2",
+        "clip_sample": True,
+        "set_alpha_to_one": True,
+        "steps_offset": 0,
+        "prediction_type": "epsilon",
+    }
+    policy = {
+        "_target_": "diffusion_policy.policy.diffusion_unet_image_policy.DiffusionUnetImagePolicy",
+        "shape_meta": "${shape_meta}",
+        "obs_encoder": {**encoder, **changes.pop("obs_encoder", {})},
+        "noise_scheduler": {**noise, **changes.pop("noise_scheduler", {})},
+        "horizon": "${horizon}",
+        "num_inference_steps": 4,
+        "obs_as_global_cond": "${obs_as_global_cond}",
+        "diffusion_step_embed_dim": 16,
+        "down_dims": [16, 32],
+        "kernel_size": 5,
+        "n_groups": 8,
+        "cond_predict_scale": True,
+        **changes.pop("policy", {}),
+    }
+    observations = {
+        "wrist": {"shape": [3, 48, 48], "type": "rgb"},
+        "front": {"shape": [3, 48, 48], "type": "rgb"},
+        "tcp": {"shape": [3], "type": "low_dim"},
+        "finger": {"shape": [1]},
+    }
+    return {
+        "horizon": 8,
+        "n_obs_steps": 2,
+        "n_action_steps": 4,
+        "obs_as_global_cond": True,
+        "shape_meta": {"obs": observations, "action": {"shape": [4]}},
+        "policy": policy,
+        **changes,
+    }
+
+
+@pytest.fixture
+def foreign(monkeypatch):
+    """A module with the classes that such files name. It is gone when they are read."""
+    module = types.ModuleType("omegaconf_of_theirs")
+    for name in ("DictConfig", "ListConfig", "AnyNode"):
+        setattr(module, name, type(name, (), {"__module__": module.__name__}))
+
+    def node(value):
+        kind = module.DictConfig if isinstance(value, dict) else module.ListConfig if isinstance(value, list) else module.AnyNode
+        made = kind()
+        if isinstance(value, dict):
+            made.__dict__["_content"] = {key: node(item) for key, item in value.items()}
+        elif isinstance(value, list):
+            made.__dict__["_content"] = [node(item) for item in value]
+        else:
+            made.__dict__["_val"] = value
+        made.__dict__["_metadata"] = {"key_type": "any"}
+        return made
+
+    class Configuration:
+        def write(self, path, settings, tensors):
+            sys.modules[module.__name__] = module
+            try:
+                torch.save({"cfg": node(settings), "state_dicts": {"model": {}, "ema_model": tensors}, "pickles": {"epoch": b"x"}}, path)
+            finally:
+                del sys.modules[module.__name__]
+            return path
+
+    return Configuration()
+
+
+def make_tensors(published, settings):
+    """Random weights and normalisers under the names that diffusion_policy gives them."""
+    policy = settings["policy"]
+    s = {"down_dims": policy["down_dims"], "diffusion_step_embed_dim": 16, "kernel_size": 5, "use_film_scale_modulation": policy["cond_predict_scale"]}
+    encoder = {"vision_backbone": "resnet18", "use_group_norm": policy["obs_encoder"]["use_group_norm"]}
+    torch.manual_seed(0)
+    tensors = {}
+    for name, tensor in published.make_unet(s, 4, 16 + 2 * (4 + 2 * 512)).items():
+        there = name.replace(".conv1.block.", ".blocks.0.block.").replace(".conv2.block.", ".blocks.1.block.")
+        parts = there.split(".")
+        if parts[0] in ("down_modules", "up_modules") and parts[2] == "2":
+            there = ".".join([*parts[:3], "conv", *parts[3:]])
+        tensors[f"model.{there}"] = tensor
+    for key in ["rgb"] if policy["obs_encoder"]["share_rgb_model"] else ["front", "wrist"]:
+        for name, tensor in published._encoder(encoder, 2).items():
+            if name.startswith("backbone."):
+                _, stage, rest = name.split(".", 2)
+                stages = {"0": "conv1", "1": "bn1", **{str(4 + k): f"layer{1 + k}" for k in range(4)}}
+                tensors[f"obs_encoder.key_model_map.{key}.{stages[stage]}.{rest}"] = tensor
+    for name, size in (("front", 1), ("wrist", 1), ("tcp", 3), ("finger", 1), ("action", 4)):
+        image = name in ("front", "wrist")
+        tensors[f"normalizer.params_dict.{name}.scale"] = torch.full((1,), 2.0) if image else 0.5 + torch.rand(size)
+        tensors[f"normalizer.params_dict.{name}.offset"] = torch.full((1,), -1.0) if image else torch.randn(size)
+    tensors["_dummy_variable"] = torch.zeros(0)
+    return tensors
+
+
+def encode(published, tensors, settings, key, images):
+    """Features (B, 512) of one camera by its tensors."""
+    own, encoder = {}, settings["policy"]["obs_encoder"]
+    prefix = f"obs_encoder.key_model_map.{'rgb' if encoder['share_rgb_model'] else key}."
+    names = {"conv1": "0", "bn1": "1", **{f"layer{1 + k}": str(4 + k) for k in range(4)}}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            stage, _, rest = name.removeprefix(prefix).partition(".")
+            own[f"backbone.{names[stage]}.{rest}"] = tensor
+    seen = images / 255.0 * 2.0 - 1.0
+    if encoder["imagenet_norm"]:
+        seen = (seen - torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+    s = {"crop_shape": encoder["crop_shape"], "use_group_norm": encoder["use_group_norm"], "vision_backbone": "resnet18"}
+    return published.backbone(own, s, seen).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"obs_encoder": {"share_rgb_model": True, "use_group_norm": False, "imagenet_norm": False}, "policy": {"cond_predict_scale": False}}],
+)
+def test_an_imported_policy_predicts_the_noise_of_the_original(published, foreign, tmp_path, changes):
+    settings = make_settings(**changes)
+    tensors = make_tensors(published, settings)
+    imported = read_stanford(foreign.write(tmp_path / "latest.ckpt", settings, tensors))
+    policy = DiffusionPolicy(imported.config).eval()
+    policy.load_state_dict(imported.policy)
+    images = {key: torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8) for key in ("front", "wrist")}
+    finger, tcp, noisy, step = torch.rand(2, 1), torch.rand(2, 3), torch.randn(1, 8, 4), torch.tensor([7])
+    parts = [encode(published, tensors, settings, key, images[key]) for key in ("front", "wrist")]
+    for name, value in (("finger", finger), ("tcp", tcp)):
+        parts.append(value * tensors[f"normalizer.params_dict.{name}.scale"] + tensors[f"normalizer.params_dict.{name}.offset"])
+    unet = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    unet = {name.replace(".blocks.0.", ".conv1.").replace(".blocks.1.", ".conv2.").replace(".2.conv.", ".2."): tensor for name, tensor in unet.items()}
+    s = {"diffusion_step_embed_dim": 16, "kernel_size": 5, "n_groups": 8, "down_dims": [16, 32]}
+    s["use_film_scale_modulation"] = settings["policy"]["cond_predict_scale"]
+    with torch.no_grad():
+        frames = torch.cat([policy.encode(images), finger, tcp], dim=1)
+        ours = policy.denoiser(noisy, step, policy.observe(frames[None]))
+        theirs = published.predict_noise(unet, s, noisy, step, torch.cat(parts, dim=1).flatten()[None])
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert float(ours.std()) > 0.05
+    scale, offset = tensors["normalizer.params_dict.action.scale"], tensors["normalizer.params_dict.action.offset"]
+    torch.testing.assert_close(imported.policy["action_mean"] * scale + offset, torch.zeros(4), atol=1e-6, rtol=0)
+    assert (imported.config.past_actions, imported.config.schedule.visited) == (1, [15, 10, 5, 0])
+
+
+def test_nothing_in_the_file_is_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    path = tmp_path / "trap.ckpt"
+    torch.save({"cfg": Trap(), "state_dicts": {"model": {"model.x": torch.ones(2)}}}, path)
+    content = read_inert(path)
+    assert not (tmp_path / "sprung").exists()
+    torch.testing.assert_close(content["state_dicts"]["model"]["model.x"], torch.ones(2))
+    with pytest.raises(UserError, match="shape_meta"):
+        read_stanford(path)
+
+
+def test_tensors_that_reach_beyond_their_storage_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "bad.ckpt"
+    tensor = torch.ones(4)
+    monkeypatch.setattr(torch._utils, "_rebuild_tensor_v2", torch._utils._rebuild_tensor_v2)
+    torch.save({"x": tensor}, path)
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    name = next(name for name in entries if name.endswith("data.pkl"))
+    entries[name] = entries[name].replace(b"K\x04\x85", b"K\x40\x85")  # of size 64
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, data in entries.items():
+            archive.writestr(entry, data)
+    with pytest.raises(UserError, match="damaged"):
+        read_inert(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"policy": {"_target_": "diffusion_policy.policy.diffusion_transformer_lowdim_policy.X"}}, "_target_ .* not supported"),
+        ({"obs_encoder": {"resize_shape": [32, 32]}}, "resize_shape"),
+        ({"noise_scheduler": {"beta_schedule": "sigmoid"}}, "beta_schedule 'sigmoid'"),
+        ({"policy": {"kernel_size": None}}, "kernel_size"),
+        ({"n_obs_steps": "${nowhere}"}, "n_obs_steps"),
+        ({"shape_meta": {"obs": {"front": {"shape": [3, 48, 48], "type": "rgb"}}, "action": {"shape": [4]}}}, "low-dimensional"),
+    ],
+)
+def test_what_cannot_be_imported_is_named_in_one_line(published, foreign, tmp_path, changes, words):
+    path = foreign.write(tmp_path / "latest.ckpt", make_settings(**changes), make_tensors(published, make_settings()))
+    with pytest.raises(UserError, match=words) as refusal:
+        read_stanford(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_normaliser_is_named(published, foreign, tmp_path):
+    settings = make_settings()
+    tensors = make_tensors(published, settings)
+    del tensors["normalizer.params_dict.tcp.scale"]
+    with pytest.raises(UserError, match="normaliser of tcp"):
+        read_stanford(foreign.write(tmp_path / "latest.ckpt", settings, tensors))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK nonsense", pickle.dumps({"old": 1})])
+def test_another_file_is_refused(tmp_path, content):
+    path = tmp_path / "latest.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"torch\.save"):
+        read_stanford(path)
