@@ -61,48 +61,47 @@ WIDE void place(float* d, const float* reference, float* x, int64_t n, float sca
   }
 }
 
-// What the passes of RelativeMechanic share: weight of the average in the point of the gradient, decay of the second moment, epsilon, weight decay.
+// What the passes of RelativeMechanic share: weight of the average in the point where gradients are taken, decay of the second moment, epsilon, weight decay.
 struct Numbers {
   float momentum, decay, epsilon, weight_decay;
 };
 
-// Sums that a step needs before it may change anything: |g|^2, |x|^2, <y, g>, <y, x>, |u|^2, where y is the point between D and its average and u the
-// update that the second moment would give.
-WIDE void relative_sums(const float* __restrict g, const float* __restrict x, const float* __restrict d, const float* __restrict average,
-                        const float* __restrict second, int64_t n, float correction, Numbers c, double* out) {
+// Sums that a step needs before it may change anything: |g|^2, |y|^2, <D, g>, <D, y>, |u|^2, where u is the update that the second moment would give.
+WIDE void relative_sums(const float* __restrict g, const float* __restrict y, const float* __restrict d, const float* __restrict second, int64_t n,
+                        float correction, Numbers c, double* out) {
   for (int64_t start = 0; start < n; start += kBlock) {
     const int64_t end = std::min(n, start + kBlock);
-    float gg = 0, xx = 0, yg = 0, yx = 0, uu = 0;
+    float gg = 0, yy = 0, dg = 0, dy = 0, uu = 0;
     for (int64_t i = start; i < end; ++i) {
-      const float y = d[i] + c.momentum * (average[i] - d[i]);
       const float v = c.decay * second[i] + (1 - c.decay) * g[i] * g[i];
-      const float u = g[i] / (std::sqrt(v * correction) + c.epsilon) + c.weight_decay * x[i];
+      const float u = g[i] / (std::sqrt(v * correction) + c.epsilon) + c.weight_decay * y[i];
       gg += g[i] * g[i];
-      xx += x[i] * x[i];
-      yg += y * g[i];
-      yx += y * x[i];
+      yy += y[i] * y[i];
+      dg += d[i] * g[i];
+      dy += d[i] * y[i];
       uu += u * u;
     }
     out[0] += gg;
-    out[1] += xx;
-    out[2] += yg;
-    out[3] += yx;
+    out[1] += yy;
+    out[2] += dg;
+    out[3] += dy;
     out[4] += uu;
   }
 }
 
-// The step: v, D, its average and x in place. length is that of u in D, share that of D in the average, scale is S.
-WIDE void relative_move(const float* __restrict g, float* __restrict x, float* __restrict d, float* __restrict average, float* __restrict second,
+// The step: v, D, the average of z = x_ref + scale D, and y in place. length is that of u in D, share that of z in the average.
+WIDE void relative_move(const float* __restrict g, float* __restrict y, float* __restrict d, float* __restrict second, float* __restrict average,
                         const float* __restrict reference, int64_t n, float correction, float length, float share, float scale, Numbers c) {
   for (int64_t i = 0; i < n; ++i) {
     const float v = c.decay * second[i] + (1 - c.decay) * g[i] * g[i];
-    const float u = g[i] / (std::sqrt(v * correction) + c.epsilon) + c.weight_decay * x[i];
+    const float u = g[i] / (std::sqrt(v * correction) + c.epsilon) + c.weight_decay * y[i];
     const float direction = d[i] + length * u;
-    const float mean = average[i] + share * (direction - average[i]);
+    const float z = reference[i] + scale * direction;
+    const float mean = average[i] + share * (z - average[i]);
     second[i] = v;
     d[i] = direction;
     average[i] = mean;
-    x[i] = reference[i] + scale * (direction + c.momentum * (mean - direction));
+    y[i] = z + c.momentum * (mean - z);
   }
 }
 
@@ -159,22 +158,22 @@ void mechanic_place(int count, float* const* directions, float* const* reference
 }
 
 // out (count, 5) as of relative_sums; corrections (count).
-void mechanic_relative_sums(int count, float* const* gradients, float* const* values, float* const* directions, float* const* averages,
-                            float* const* seconds, const int64_t* sizes, const double* corrections, const double* numbers, int threads, double* out) {
+void mechanic_relative_sums(int count, float* const* gradients, float* const* values, float* const* directions, float* const* seconds,
+                            const int64_t* sizes, const double* corrections, const double* numbers, int threads, double* out) {
   const Numbers c = narrow(numbers);
   spread(count, sizes, threads, 5, out, [&](int t, int64_t i, int64_t n, double* sums) {
-    relative_sums(gradients[t] + i, values[t] + i, directions[t] + i, averages[t] + i, seconds[t] + i, n, static_cast<float>(corrections[t]), c, sums);
+    relative_sums(gradients[t] + i, values[t] + i, directions[t] + i, seconds[t] + i, n, static_cast<float>(corrections[t]), c, sums);
   });
 }
 
 // The step of every tensor; moves (count, 4) = correction, length, share, scale.
-void mechanic_relative_move(int count, float* const* gradients, float* const* values, float* const* directions, float* const* averages,
-                            float* const* seconds, float* const* references, const int64_t* sizes, const double* moves, const double* numbers,
+void mechanic_relative_move(int count, float* const* gradients, float* const* values, float* const* directions, float* const* seconds,
+                            float* const* averages, float* const* references, const int64_t* sizes, const double* moves, const double* numbers,
                             int threads) {
   const Numbers c = narrow(numbers);
   spread(count, sizes, threads, 0, nullptr, [&](int t, int64_t i, int64_t n, double*) {
     const double* move = moves + 4 * t;
-    relative_move(gradients[t] + i, values[t] + i, directions[t] + i, averages[t] + i, seconds[t] + i, references[t] + i, n,
+    relative_move(gradients[t] + i, values[t] + i, directions[t] + i, seconds[t] + i, averages[t] + i, references[t] + i, n,
                   static_cast<float>(move[0]), static_cast<float>(move[1]), static_cast<float>(move[2]), static_cast<float>(move[3]), c);
   });
 }

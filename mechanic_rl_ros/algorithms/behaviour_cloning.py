@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mechanic_rl_ros.algorithms.augment import coloured, shifted
 from mechanic_rl_ros.algorithms.configuration import read_section
 from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.errors import UserError
@@ -21,6 +22,7 @@ from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.denoiser import build_denoiser
 from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
 from mechanic_rl_ros.policy.frames import encode_episode
+from mechanic_rl_ros.policy.resnet import ResnetEncoder
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
 from mechanic_rl_ros.tuner import RelativeMechanic
 from mechanic_rl_ros.workers import one_thread
@@ -39,6 +41,7 @@ class BehaviourCloningConfig:
         noise_samples: Noised chunks per observation, in updates of the first kind: images are what costs there.
         denoiser_batch: Observations per update of the second kind.
         shift: Random shift of the images, pixels, in updates of the first kind.
+        colour: Random change of brightness, contrast and colours, up to this share, in updates of the first kind.
     """
 
     encoder_updates: int = field(default=600, metadata={"low": 1, "high": 1_000_000})
@@ -47,6 +50,7 @@ class BehaviourCloningConfig:
     noise_samples: int = field(default=4, metadata={"low": 1, "high": 1024})
     denoiser_batch: int = field(default=128, metadata={"low": 1, "high": 65_536})
     shift: int = field(default=1, metadata={"low": 0, "high": 16})
+    colour: float = field(default=0.0, metadata={"low": 0.0, "high": 0.9})
 
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str] | None = None) -> BehaviourCloningConfig:
@@ -55,7 +59,13 @@ class BehaviourCloningConfig:
 
 
 def clone(
-    episodes: Sequence[Episode], config: BehaviourCloningConfig, seed: int = 0, device: torch.device | str = "cpu", progress: Progress | None = None
+    episodes: Sequence[Episode],
+    config: BehaviourCloningConfig,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+    architecture: PolicyConfig | None = None,
+    pretrained: str | os.PathLike[str] | None = None,
 ) -> Checkpoint:
     """Trains a policy on demonstrations.
 
@@ -65,12 +75,14 @@ def clone(
         seed: Seed of initial weights, batches and noise.
         device: ``cpu`` or ``cuda``.
         progress: Called after each update with (updates done, updates, loss).
+        architecture: Of the policy; the embedded default when left out.
+        pretrained: Safetensors file with weights of torchvision for the ResNets to start from.
 
     Returns:
         A base checkpoint, version 0, demonstrations included.
 
     Raises:
-        UserError: No solved demonstration, or demonstrations of different tasks or embodiments.
+        UserError: No solved demonstration, demonstrations of different tasks or embodiments, or pretrained weights that do not fit.
     """
     solved = [episode for episode in episodes if episode.success and episode.steps > 0]
     if not solved:
@@ -81,7 +93,9 @@ def clone(
             raise UserError(f"demonstration {episode.id} is of task {episode.task}, others of {solved[0].task}: use those of one task")
     torch.manual_seed(seed)
     generator = torch.Generator(device=device).manual_seed(seed)
-    policy = DiffusionPolicy(PolicyConfig.for_embodiment(solved[0].embodiment)).to(device)
+    policy = DiffusionPolicy(architecture or PolicyConfig.for_embodiment(solved[0].embodiment)).to(device)
+    if pretrained is not None:
+        _load_pretrained(policy, pretrained)
     total = config.encoder_updates + config.denoiser_updates
 
     def report(done: int, loss: float) -> None:
@@ -99,6 +113,14 @@ def clone(
     return Checkpoint(solved[0].task, solved[0].embodiment, policy.config, state, None, pack_demonstrations(solved, frames), 0, metadata)
 
 
+def _load_pretrained(policy: DiffusionPolicy, path: str | os.PathLike[str]) -> None:
+    encoders = [encoder for encoder in policy.encoders.values() if isinstance(encoder, ResnetEncoder)]
+    if not encoders:
+        raise UserError("the policy has no ResNet that pretrained weights could go into: choose encoder kind resnet with --policy")
+    for encoder in encoders:
+        encoder.load_pretrained(path)
+
+
 def _train_encoder(
     policy: DiffusionPolicy, episodes: list[Episode], config: BehaviourCloningConfig, generator: torch.Generator, report: Callable[[int, float], None]
 ) -> None:
@@ -114,8 +136,7 @@ def _train_encoder(
     for update in range(config.encoder_updates):
         rows = torch.randint(len(now), (config.encoder_batch,), generator=generator, device=device)
         seen = torch.cat([before[rows], now[rows]])
-        # Both frames of an observation are shifted alike, so that motion between them stays visible.
-        views = {key: _shifted(pictures[seen], config.shift, generator) for key, pictures in images.items()}
+        views = {key: coloured(shifted(pictures[seen], config.shift, generator), config.colour, generator) for key, pictures in images.items()}
         frames = torch.cat([policy.encode(views), states[seen]], dim=-1)
         observation = policy.observe(torch.stack(frames.chunk(2), dim=1)).repeat(config.noise_samples, 1)
         loss = policy.denoising_loss(observation, chunks[rows].repeat(config.noise_samples, 1, 1), generator).mean()
@@ -159,18 +180,6 @@ def _pairs(episodes: list[Episode], config: PolicyConfig) -> tuple[Tensor, Tenso
         chunks.append(torch.from_numpy(episode.actions)[following])
         offset += episode.steps + 1
     return torch.cat(now), torch.cat(before), torch.cat(chunks)
-
-
-def _shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
-    # (2 B, 3, H, W): first half the earlier frames, second half the later ones of the same observations.
-    if shift == 0:
-        return images
-    padded = nn.functional.pad(images.float(), (shift,) * 4, mode="replicate")
-    half, (height, width) = len(images) // 2, images.shape[-2:]
-    offsets = torch.randint(2 * shift + 1, (half, 2), generator=generator, device=images.device).repeat(2, 1)
-    rows = offsets[:, :1] + torch.arange(height, device=images.device)
-    columns = offsets[:, 1:] + torch.arange(width, device=images.device)
-    return padded[torch.arange(2 * half, device=images.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _descend(loss: Tensor, tuner: RelativeMechanic) -> float:

@@ -20,6 +20,12 @@ def pretrain(
     config: Annotated[
         Path | None, typer.Option(help="YAML file with a section `behaviour_cloning`; config/learner.yaml when left out.", show_default=False)
     ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML file that describes the policy, as config/policy/*.yaml; the small default when left out.", show_default=False)
+    ] = None,
+    encoder_weights: Annotated[
+        Path | None, typer.Option(help="Safetensors file of a ResNet of torchvision for the encoders to start from.", show_default=False)
+    ] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
@@ -29,6 +35,7 @@ def pretrain(
     Examples:
         mechanic-rl pretrain --demonstrations data/lift --output data/lift-base
         mechanic-rl pretrain --demonstrations data/lift --output data/lift-base --seed 1 --device cuda
+        mechanic-rl pretrain --demonstrations data/lift --output data/lift-unet --policy config/policy/unet.yaml
     """
     if task is not None:
         from mechanic_rl_ros.sim.tasks import load_task
@@ -36,6 +43,7 @@ def pretrain(
         load_task(task)
     with loading("reading demonstrations"):
         from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
+        from mechanic_rl_ros.policy.description import read_architecture
         from mechanic_rl_ros.policy.device import pick_device
         from mechanic_rl_ros.replay.store import EpisodeStore
 
@@ -51,6 +59,7 @@ def pretrain(
     others = {episode.task for episode in episodes} - {task or episodes[0].task} if episodes else set()
     if others:
         raise UserError(f"{demonstrations} holds demonstrations of {', '.join(sorted(others))} too: use those of one task")
+    architecture = None if policy is None or not episodes else read_architecture(policy, episodes[0].embodiment)
     with progress_bar() as progress:
         bar = progress.add_task(f"cloning {len(episodes)} demonstrations", total=None, note="updates")
         checkpoint = clone(
@@ -59,6 +68,8 @@ def pretrain(
             seed,
             device,
             lambda done, total, loss: progress.update(bar, completed=done, total=total, note=f"updates, loss {loss:.3f}"),
+            architecture,
+            encoder_weights,
         )
     checkpoint.save(output)
     out.print(f"{checkpoint.task} policy in {output}: see how good it is with `mechanic-rl evaluate {output}`", soft_wrap=True)

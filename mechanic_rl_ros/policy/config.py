@@ -11,6 +11,8 @@ from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.schedule import CHOICES, NoiseSchedule
 
+HINT = "compare with config/policy, or get a fresh copy of the checkpoint"
+
 
 @dataclass(frozen=True)
 class MlpDenoiserConfig:
@@ -97,10 +99,11 @@ class ResnetEncoderConfig:
 GROUPS = (0, 1, 2, 4, 8, 16, 32, 64)  # channels in a group of GroupNorm; 0: none
 DenoiserConfig = MlpDenoiserConfig | UnetDenoiserConfig | TransformerDenoiserConfig
 EncoderConfig = ConvEncoderConfig | ResnetEncoderConfig
-_PARTS: dict[str, dict[str, type]] = {
+PARTS: dict[str, dict[str, Any]] = {
     "denoiser": {kind.kind: kind for kind in (MlpDenoiserConfig, UnetDenoiserConfig, TransformerDenoiserConfig)},
     "encoder": {kind.kind: kind for kind in (ConvEncoderConfig, ResnetEncoderConfig)},
 }
+"""What the kinds of each part are called."""
 
 
 @dataclass(frozen=True)
@@ -156,29 +159,28 @@ class PolicyConfig:
         return cls(cameras=tuple(sorted(embodiment.cameras)), state_dim=len(embodiment.state), action_dim=len(embodiment.action), **changes)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> PolicyConfig:
+    def from_dict(cls, data: dict[str, Any], what: str = "policy description") -> PolicyConfig:
         """Reads what ``to_dict`` wrote.
 
         Raises:
-            UserError: A field is missing, unknown, or out of range.
+            UserError: A field of ``what`` is missing, unknown, or out of range.
         """
-        _require_fields(data, cls, "policy description")
+        _require_fields(data, cls, what)
         cameras = data["cameras"]
         if not isinstance(cameras, list) or not all(isinstance(key, str) for key in cameras):
-            raise UserError("policy description: cameras must be names: the checkpoint is damaged")
-        parts = {name: _part(name, kinds, data[name]) for name, kinds in _PARTS.items()}
+            raise UserError(f"{what}: cameras must be names: {HINT}")
+        parts = {name: _part(kinds, data[name], f"{what}, {name}") for name, kinds in PARTS.items()}
         sizes = {name: value for name, value in data.items() if name not in ("cameras", "schedule", *parts)}
-        _check_values(sizes, "policy description", lowest={"clip": 0, "state_dim": 0, "past_actions": 0})
-        config = cls(cameras=tuple(cameras), schedule=_schedule(data["schedule"]), **parts, **sizes)
+        _check_values(sizes, what, lowest={"clip": 0, "state_dim": 0, "past_actions": 0})
+        config = cls(cameras=tuple(cameras), schedule=_schedule(data["schedule"], f"{what}, schedule"), **parts, **sizes)
         for reason, bad in _contradictions(config).items():
             if bad:
-                raise UserError(f"policy description: {reason}: the checkpoint is damaged")
+                raise UserError(f"{what}: {reason}: {HINT}")
         return config
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        parts = {name: {"kind": getattr(self, name).kind, **_lists(asdict(getattr(self, name)))} for name in _PARTS}
-        return {**asdict(self), "cameras": list(self.cameras), **parts}
+        return {**asdict(self), "cameras": list(self.cameras), **{name: part_to_dict(getattr(self, name)) for name in PARTS}}
 
 
 def signature(config: PolicyConfig) -> str:
@@ -204,43 +206,40 @@ def _contradictions(config: PolicyConfig) -> dict[str, bool]:
     return found
 
 
-def _lists(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
+def part_to_dict(part: Any) -> dict[str, Any]:
+    """An encoder or a denoiser as plain data, its kind first."""
+    return {"kind": part.kind, **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(part).items()}}
 
 
 def _require_fields(data: Any, kind: Any, what: str) -> None:
     if not isinstance(data, dict) or data.keys() != {item.name for item in fields(kind)}:
-        raise UserError(f"{what} has missing or unknown fields: the checkpoint was written by another version of this package")
+        raise UserError(f"{what} has missing or unknown fields: {HINT}")
 
 
-def _part(name: str, kinds: dict[str, type], data: Any) -> Any:
+def _part(kinds: dict[str, Any], data: Any, what: str) -> Any:
     kind = kinds.get(str(data.get("kind"))) if isinstance(data, dict) else None
     if kind is None:
-        raise UserError(f"policy description: unknown kind of {name}, this version knows {', '.join(kinds)}: get a newer version of this package")
+        raise UserError(f"{what} is of unknown kind: use {', '.join(kinds)}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "kind"}
-    _require_fields(values, kind, f"policy description, {name}")
-    _check_values(
-        values, f"policy description, {name}", lowest={"scales": 0, "shared": 0, "group": 0, "crop": 0, **({"keypoints": 0} if name == "encoder" else {})}
-    )
+    _require_fields(values, kind, what)
+    lowest = {"scales": 0, "shared": 0, "group": 0, "crop": 0, **({"keypoints": 0} if kind is ResnetEncoderConfig else {})}
+    _check_values(values, what, lowest)
     return kind(**values)
 
 
 def _check_values(values: dict[str, Any], what: str, lowest: dict[str, int]) -> None:
     for name, value in values.items():
-        if value == ():
-            raise UserError(f"{what}: {name} is empty: the checkpoint is damaged")
-        for number in value if isinstance(value, tuple) else (value,):
-            if type(number) is not int or not lowest.get(name, 1) <= number <= 4096:
-                raise UserError(f"{what}: {name} is {value!r}, outside of what is possible: the checkpoint is damaged")
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not numbers or any(type(number) is not int or not lowest.get(name, 1) <= number <= 4096 for number in numbers):
+            raise UserError(f"{what}: {name} is {value!r}, which cannot be: {HINT}")
 
 
-def _schedule(data: Any) -> NoiseSchedule:
-    _require_fields(data, NoiseSchedule, "policy description, schedule")
+def _schedule(data: Any, what: str) -> NoiseSchedule:
+    _require_fields(data, NoiseSchedule, what)
     for name, choices in CHOICES.items():
         if data[name] not in choices:
-            raise UserError(f"policy description: {name} {data[name]!r} is unknown, this version knows {', '.join(choices)}: get a newer version")
-    sizes = {name: data[name] for name in ("steps", "sampling_steps")}
-    _check_values(sizes, "policy description, schedule", lowest={})
+            raise UserError(f"{what}: {name} {data[name]!r} is unknown: use {', '.join(choices)}")
+    _check_values({name: data[name] for name in ("steps", "sampling_steps")}, what, lowest={})
     if data["sampling_steps"] > data["steps"]:
-        raise UserError("policy description: more sampling steps than diffusion steps: the checkpoint is damaged")
+        raise UserError(f"{what}: more sampling steps than diffusion steps: {HINT}")
     return NoiseSchedule(**data)

@@ -83,7 +83,7 @@ def _library() -> Any:
     pointer, size = ctypes.c_void_p, ctypes.c_int
     library.mechanic_products.argtypes = [size, *[pointer] * 3, size, pointer]
     library.mechanic_place.argtypes = [size, *[pointer] * 5, ctypes.c_double, size, pointer]
-    library.mechanic_relative_sums.argtypes = [size, *[pointer] * 8, size, pointer]
+    library.mechanic_relative_sums.argtypes = [size, *[pointer] * 7, size, pointer]
     library.mechanic_relative_move.argtypes = [size, *[pointer] * 9, size]
     for function in (library.mechanic_products, library.mechanic_place, library.mechanic_relative_sums, library.mechanic_relative_move):
         function.restype = None

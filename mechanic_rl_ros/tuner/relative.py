@@ -6,7 +6,7 @@ How to use it::
     loss.backward(); tuner.step(); tuner.zero_grad()
     for target, tensor in zip(published, tuner.averages()): target.copy_(tensor)   # what acts
 
-Gradients are taken at the parameters as they stand; what acts, is evaluated and is published are the ``averages``.
+Gradients are taken at the parameters as they stand (y); what acts, is evaluated and is published are the ``averages`` (x).
 """
 
 from __future__ import annotations
@@ -22,27 +22,29 @@ from mechanic_rl_ros.tuner.relative_passes import Columns, Numbers
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 S_DECAY = 0.01
-UNIT = 0.01  # relative step of Adafactor (Shazeer and Stern 2018): one unit changes a tensor by one percent of its size
+UNIT = 0.03  # of a tensor's size: what one step changes at scale 1, before averaging
 NUMBERS = Numbers(momentum=0.9, decay=0.999, epsilon=1e-16, weight_decay=0.01)
 TINY = 1e-100  # in denominators that are zero only where nothing was ever seen; bettors count in double precision
 
 
 class RelativeMechanic(torch.optim.Optimizer):
-    """Adam's direction in units of each tensor's own size, with a learned scale per tensor, inside Schedule-Free averaging.
+    """Mechanic per tensor over Adam's direction in units of the tensor's own size, as the learner inside Schedule-Free averaging.
 
     Three published ideas, joined so that no number depends on the problem:
 
+    * A relative unit: a step is three percent of the tensor's root mean square (or of the network's, where the tensor is smaller), so that the scale
+      starts at 1 instead of 1e-8 and has nothing to discover but a factor of order one. After Adafactor (Shazeer and Stern 2018).
     * Mechanic (Cutkosky, Defazio, Mehta: Mechanic, a learning rate tuner, NeurIPS 2023): the sum of all steps D is multiplied by a scale S, learned
       online from h = <D, g>, the slope of the loss along D.
-    * A relative unit: a step is one percent of the tensor's root mean square (or of the network's, where the tensor is smaller), so S starts at 1
-      instead of 1e-8 and has nothing to discover but a factor of order one.
-    * Schedule-Free averaging (Defazio et al., The road less scheduled, NeurIPS 2024): D is averaged over time, gradients and h are taken between the
-      sum and its average. At the noisy end of a trajectory h says "you have gone too far" at every useful rate; near the average it has the right
-      sign.
+    * Schedule-Free averaging (Defazio et al., The road less scheduled, NeurIPS 2024), which makes of any online learner z one whose average x is as
+      good as z is on average. Here z = x_ref + S D is Mechanic; gradients, and with them h, are taken at y = 0.1 z + 0.9 x; x acts.
+
+    Averaged are the iterates z, not D: S moves a little in each step and multiplies all that was learned so far, and only an average over time
+    takes that noise away.
 
     No number has the unit of a gradient: a loss multiplied by anything that its precision can hold gives the same steps.
 
-    The state is kept in fp32 for parameters of lower precision: four buffers of the size of the parameters (x_ref, D, its average, second moment).
+    The state is kept in fp32 for parameters of lower precision: four buffers of the size of the parameters (x_ref, D, x, second moment).
     Float32 parameters on the processor are moved by compiled passes, two over memory for a step.
 
     A gradient that is not finite is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are. ``state_dict`` is keyed
@@ -79,7 +81,11 @@ class RelativeMechanic(torch.optim.Optimizer):
     @torch.no_grad()
     def averages(self) -> list[Tensor]:
         """What acts, in the order of the parameters: new tensors, detached."""
-        return [_average(tensor, self.state.get(tensor)) for group in self.param_groups for tensor in group["params"]]
+        return [
+            self.state[tensor]["average"].to(tensor.dtype, copy=True) if self.state.get(tensor) else tensor.detach().clone()
+            for group in self.param_groups
+            for tensor in group["params"]
+        ]
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -93,12 +99,6 @@ class RelativeMechanic(torch.optim.Optimizer):
         for index, saved in state_dict["state"].items():  # once more: torch would round all of it to the precision of the parameter
             own = self.state[tensors[int(index)]]
             own.update({name: value.detach().to(own[name].device).clone(memory_format=torch.contiguous_format) for name, value in saved.items()})
-
-
-def _average(tensor: Tensor, state: dict[str, Tensor] | None) -> Tensor:
-    if not state:
-        return tensor.detach().clone()
-    return (state["reference"] + state["bettors"][3].sum().to(state["reference"].dtype) * state["average"]).to(tensor.dtype)
 
 
 def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) -> None:
@@ -136,19 +136,19 @@ def _root_mean_square(tensors: list[Tensor]) -> float:
 def _initial_state(tensor: Tensor) -> dict[str, Tensor]:
     # All of one layout, as the compiled passes need it.
     reference = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32)).clone(memory_format=torch.contiguous_format)
-    buffers = {name: torch.zeros_like(reference) for name in ("direction", "average", "second")}
+    buffers = {"average": reference.clone(), "direction": torch.zeros_like(reference), "second": torch.zeros_like(reference)}
     bettors = torch.zeros(4, len(BETAS), dtype=torch.float64, device=tensor.device)  # m, V, r, s of every beta
     return {"reference": reference, **buffers, "bettors": bettors, "step": torch.zeros((), dtype=torch.float64)}
 
 
 def _columns(tensors: list[Tensor], active: list[dict[str, Tensor]]) -> Columns:
-    own = [[state[name] for state in active] for name in ("direction", "average", "second", "reference")]
+    own = [[state[name] for state in active] for name in ("direction", "second", "average", "reference")]
     gradients = [tensor.grad.to(state.dtype).contiguous() for tensor, state in zip(tensors, own[0], strict=True)]  # type: ignore[union-attr]
     return Columns(gradients, [tensor.detach().to(state.dtype) for tensor, state in zip(tensors, own[0], strict=True)], *own)
 
 
 def _slopes(sums: Tensor, scales: Tensor) -> Tensor:
-    # h = <y, g> + lambda S |g| / |x| <y, x>, one number per tensor, before the move.
+    # h = <D, g> + lambda S |g| / |y| <D, y>, one number per tensor, before the move.
     gradient_square, value_square, along_gradient, along_value, _ = sums.unbind(dim=1)
     return along_gradient + S_DECAY * scales * (gradient_square / value_square.clamp_min(TINY)).sqrt() * along_value
 

@@ -11,16 +11,16 @@ from mechanic_rl_ros.tuner.kernels import library_for, numbers, pointers, sizes
 
 
 class Columns(NamedTuple):
-    """Lists of as many tensors, of one shape, precision and device in every place: g, x, D, its average, Adam's second moment, x_ref.
+    """Lists of as many tensors, of one shape, precision and device in every place: g, y, D, Adam's second moment, the average of z, x_ref.
 
-    All but x are contiguous.
+    All but y are contiguous.
     """
 
     gradients: list[Tensor]
     values: list[Tensor]
     directions: list[Tensor]
-    averages: list[Tensor]
     seconds: list[Tensor]
+    averages: list[Tensor]
     references: list[Tensor]
 
 
@@ -42,13 +42,13 @@ def sums(columns: Columns, corrections: Tensor, constants: Numbers) -> Tensor:
         constants: Numbers of the method.
 
     Returns:
-        |g|^2, |x|^2, <y, g>, <y, x>, |u|^2 of every tensor, float64 (n, 5); y lies between D and its average, u is the update.
+        |g|^2, |y|^2, <D, g>, <D, y>, |u|^2 of every tensor, float64 (n, 5); u is the update.
     """
     library = library_for(columns.values)
     if library is None:
         return _sums_by_torch(columns, corrections, constants)
     out = torch.empty(len(corrections), 5, dtype=torch.float64)
-    lists = [pointers(column) for column in columns[:5]]
+    lists = [pointers(column) for column in columns[:4]]
     library.mechanic_relative_sums(
         len(corrections), *lists, sizes(columns.values), corrections.data_ptr(), numbers(constants), torch.get_num_threads(), out.data_ptr()
     )
@@ -56,13 +56,13 @@ def sums(columns: Columns, corrections: Tensor, constants: Numbers) -> Tensor:
 
 
 def move(columns: Columns, corrections: Tensor, lengths: Tensor, shares: Tensor, scales: Tensor, constants: Numbers) -> None:
-    """Makes the step in place: the second moment takes g in, D += length u, its average += share (D - average), x = x_ref + scale y.
+    """Makes the step in place: the second moment takes g in, D += length u, z = x_ref + scale D, average += share (z - average), y between z and average.
 
     Args:
         columns: Tensors; gradients and references stay as they are.
         corrections: As of ``sums``.
         lengths: How far D goes along u, (n,), on the device of the tensors.
-        shares: Of the new D in its average, (n,), on the host.
+        shares: Of the new z in the average, (n,), on the host.
         scales: S, (n,), on the device of the tensors.
         constants: Numbers of the method.
     """
@@ -76,25 +76,26 @@ def move(columns: Columns, corrections: Tensor, lengths: Tensor, shares: Tensor,
 
 
 def _sums_by_torch(columns: Columns, corrections: Tensor, constants: Numbers) -> Tensor:
-    gradients, values, directions, averages, seconds, _ = columns
-    along = torch._foreach_lerp(directions, averages, constants.momentum)
+    gradients, values, directions, seconds, _, _ = columns
     seconds = list(torch._foreach_mul(seconds, constants.decay))
     updates = _updates(gradients, values, _advanced(seconds, gradients, constants), corrections, constants)
     squares = [torch.stack(torch._foreach_norm(column)).double().square() for column in (gradients, values, updates)]
-    slopes = [torch.stack([torch.dot(y.flatten(), z.flatten()) for y, z in zip(along, column, strict=True)]).double() for column in (gradients, values)]
+    slopes = [
+        torch.stack([torch.dot(d.flatten(), other.flatten()) for d, other in zip(directions, column, strict=True)]).double() for column in (gradients, values)
+    ]
     return torch.stack([*squares[:2], *slopes, squares[2]], dim=1)
 
 
 def _move_by_torch(columns: Columns, corrections: Tensor, lengths: Tensor, shares: Tensor, scales: Tensor, constants: Numbers) -> None:
-    gradients, values, directions, averages, seconds, references = columns
+    gradients, values, directions, seconds, averages, references = columns
     torch._foreach_mul_(seconds, constants.decay)
     updates = _updates(gradients, values, _advanced(seconds, gradients, constants), corrections, constants)
     precision = values[0].dtype
     torch._foreach_add_(directions, torch._foreach_mul(updates, lengths.to(precision).unbind()))
-    for average, direction, share in zip(averages, directions, shares.tolist(), strict=True):
-        average.lerp_(direction, share)
-    along = torch._foreach_lerp(directions, averages, constants.momentum)
-    torch._foreach_copy_(values, torch._foreach_add(references, torch._foreach_mul(along, scales.to(precision).unbind())))
+    moved = torch._foreach_add(references, torch._foreach_mul(directions, scales.to(precision).unbind()))
+    for average, z, share in zip(averages, moved, shares.tolist(), strict=True):
+        average.lerp_(z, share)
+    torch._foreach_copy_(values, torch._foreach_lerp(moved, averages, constants.momentum))
 
 
 def _advanced(decayed: list[Tensor], gradients: list[Tensor], constants: Numbers) -> list[Tensor]:

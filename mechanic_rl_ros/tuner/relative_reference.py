@@ -15,15 +15,13 @@ class ReferenceRelativeMechanic:
     """
 
     betas = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-    s_decay, unit, weight_decay, epsilon = 0.01, 0.01, 0.01, 1e-16
+    s_decay, unit, weight_decay, epsilon = 0.01, 0.03, 0.01, 1e-16
     momentum, second_moment = 0.9, 0.999
 
     def __init__(self, start: Tensor, floor: float) -> None:
         self.x_ref, self.floor = start.to(torch.float64, copy=True), floor
-        self.x = self.x_ref.clone()
-        self.D = torch.zeros_like(self.x)  # where the steps went, in relative units
-        self.mean_D = torch.zeros_like(self.x)  # its average over time
-        self.second = torch.zeros_like(self.x)
+        self.y, self.x = self.x_ref.clone(), self.x_ref.clone()  # where gradients are taken; what acts
+        self.D, self.second = torch.zeros_like(self.y), torch.zeros_like(self.y)  # sum of all steps, in relative units; Adam's second moment
         n = len(self.betas)
         self.m, self.V, self.r, self.s = [0.0] * n, [0.0] * n, [0.0] * n, [0.0] * n
         self.t = 0
@@ -34,27 +32,22 @@ class ReferenceRelativeMechanic:
         return sum(self.s)
 
     def step(self, gradient: Tensor) -> Tensor:
-        """Takes the gradient at ``x``; returns the next ``x``."""
+        """Takes the gradient at ``y``; returns the next ``y``."""
         g, self.t = gradient.double(), self.t + 1
-        along = (1 - self.momentum) * self.D + self.momentum * self.mean_D
-        h = float((along * g).sum() + self.s_decay * self.scale * g.norm() / self.x.norm().clamp_min(1e-50) * (along * self.x).sum())
+        h = float((self.D * g).sum() + self.s_decay * self.scale * g.norm() / self.y.norm().clamp_min(1e-50) * (self.D * self.y).sum())
         self._move(g)
         self._bet(h)
-        along = (1 - self.momentum) * self.D + self.momentum * self.mean_D
-        self.x = self.x_ref + self.scale * along
-        return self.x
-
-    def average(self) -> Tensor:
-        """The point that acts."""
-        return self.x_ref + self.scale * self.mean_D
+        z = self.x_ref + self.scale * self.D
+        self.x = (1 - 1 / self.t) * self.x + z / self.t
+        self.y = (1 - self.momentum) * z + self.momentum * self.x
+        return self.y
 
     def _move(self, g: Tensor) -> None:
         self.second = self.second_moment * self.second + (1 - self.second_moment) * g * g
         direction = g / ((self.second / (1 - self.second_moment**self.t)).sqrt() + self.epsilon)
-        u = -direction - self.weight_decay * self.x
-        size = max(float(self.x.square().mean().sqrt()), self.floor)
+        u = -direction - self.weight_decay * self.y
+        size = max(float(self.y.square().mean().sqrt()), self.floor)
         self.D = self.D + self.unit * size * u / max(1.0, float(u.square().mean().sqrt()))
-        self.mean_D = (1 - 1 / self.t) * self.mean_D + self.D / self.t
 
     def _bet(self, h: float) -> None:
         n = len(self.betas)

@@ -2,13 +2,14 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 
-from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, _shifted, clone
+from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor
+from mechanic_rl_ros.policy.config import PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.schedule import NoiseSchedule
 from mechanic_rl_ros.rollout import run_episode
 
 QUICK = BehaviourCloningConfig(encoder_updates=40, denoiser_updates=150, encoder_batch=12, noise_samples=4, denoiser_batch=48, shift=0)
@@ -50,10 +51,19 @@ def test_only_solved_demonstrations_of_one_task_are_used(practise):
         clone([practise(0), dataclasses.replace(practise(1), task="other")], TINY)
 
 
-def test_images_are_shifted_by_at_most_so_many_pixels_and_both_frames_alike():
-    image = torch.zeros(1, 3, 48, 48, dtype=torch.uint8)
-    image[0, :, 20, 30] = 255
-    views = _shifted(image.repeat(40, 1, 1, 1), 2, torch.Generator().manual_seed(0))
-    peaks = np.array([divmod(int(view[0].argmax()), 48) for view in views])
-    assert np.abs(peaks - [20, 30]).max() == 2
-    assert np.array_equal(peaks[:20], peaks[20:])
+def test_a_policy_of_another_architecture_is_cloned_and_acts(world, practise):
+    architecture = PolicyConfig.for_embodiment(
+        practise(0).embodiment,
+        past_actions=1,
+        encoder=ResnetEncoderConfig(keypoints=4, crop=(40, 40)),
+        denoiser=UnetDenoiserConfig(widths=(16, 24), step_width=16),
+        schedule=NoiseSchedule(steps=10, sampling_steps=2, prediction="sample"),
+    )
+    checkpoint = clone([practise(seed) for seed in range(2)], dataclasses.replace(TINY, colour=0.2), architecture=architecture)
+    assert checkpoint.config == architecture
+    assert run_episode(world, Actor(checkpoint), 0).steps > 0
+
+
+def test_pretrained_weights_need_a_resnet_to_go_into(practise, tmp_path):
+    with pytest.raises(UserError, match="no ResNet"):
+        clone([practise(0)], TINY, pretrained=tmp_path / "resnet18.safetensors")

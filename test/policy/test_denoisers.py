@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.paths import config_directory
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import (
@@ -19,6 +20,7 @@ from mechanic_rl_ros.policy.config import (
     signature,
 )
 from mechanic_rl_ros.policy.denoiser import build_denoiser
+from mechanic_rl_ros.policy.description import read_architecture
 from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
 from mechanic_rl_ros.policy.resnet import ResnetEncoder
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
@@ -184,7 +186,7 @@ def test_two_architectures_with_the_same_tensors_and_another_meaning_have_differ
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"denoiser": {"kind": "diffuser"}}, "unknown kind of denoiser"),
+        ({"denoiser": {"kind": "diffuser"}}, "denoiser is of unknown kind: use mlp, unet, transformer"),
         ({"denoiser": {"kind": "mlp", "width": 32}}, "missing or unknown fields"),
         ({"denoiser": {"kind": "mlp", "width": 32, "depth": 0, "condition": 4}}, "depth is 0"),
         ({"denoiser": {"kind": "unet", "widths": [], "kernel": 5, "groups": 8, "step_width": 8, "scales": 1}}, "widths"),
@@ -200,3 +202,34 @@ def test_a_description_that_cannot_be_is_refused_with_the_reason(changes, words)
     data = {**json.loads(json.dumps(SMALL.to_dict())), **changes}
     with pytest.raises(UserError, match=words):
         PolicyConfig.from_dict(data)
+
+
+@pytest.mark.parametrize("name", ["unet", "transformer"])
+def test_shipped_descriptions_can_be_read_and_built(checkpoint, name):
+    config = read_architecture(config_directory() / "policy" / f"{name}.yaml", checkpoint.embodiment)
+    assert config.denoiser.kind == name
+    assert (config.state_dim, config.cameras) == (checkpoint.config.state_dim, checkpoint.config.cameras)
+    with torch.device("meta"):
+        DiffusionPolicy(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("denoiser: [", "not valid YAML"),
+        ("width: 3", "width is not known: use cameras"),
+        ("7", "no fields is not known"),
+        ("denoiser: {kind: unet, widths: [16, 32, 64, 128, 256]}", "8 actions cannot be halved 4 times"),
+        ("denoiser: {kind: unet, widths: [12, 20]}", "multiples of its groups"),
+        ("denoiser: {kind: transformer, width: 10, heads: 4}", "multiple of its heads"),
+        ("encoder: {kind: resnet, layers: 50}", "18 and 34 layers"),
+        ("encoder: {kind: resnet, group: 3}", "divide 64 channels"),
+    ],
+)
+def test_a_description_that_makes_no_sense_is_refused_with_the_reason(checkpoint, tmp_path, text, words):
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_architecture(path, checkpoint.embodiment)
+    with pytest.raises(UserError, match="No such file"):
+        read_architecture(tmp_path / "nothing.yaml", checkpoint.embodiment)

@@ -43,12 +43,12 @@ def test_the_tuner_equals_its_readable_twin(passes, dtype, precision):
     for _ in range(200):
         for tensor, twin in zip(parameters, twins, strict=True):
             # The twin's value: closed loops drift apart.
-            tensor.grad = (twin.x - 1.0 + 0.3 * torch.randn(tensor.shape, generator=generator)).to(dtype)
+            tensor.grad = (twin.y - 1.0 + 0.3 * torch.randn(tensor.shape, generator=generator)).to(dtype)
             twin.step(tensor.grad)
         tuner.step()
     for tensor, average, twin in zip(parameters, tuner.averages(), twins, strict=True):
-        torch.testing.assert_close(tensor.detach().double(), twin.x, atol=precision, rtol=precision)
-        torch.testing.assert_close(average.double(), twin.average(), atol=precision, rtol=precision)
+        torch.testing.assert_close(tensor.detach().double(), twin.y, atol=precision, rtol=precision)
+        torch.testing.assert_close(average.double(), twin.x, atol=precision, rtol=precision)
 
 
 def test_compiled_passes_are_used_and_share_large_tensors_among_threads():
@@ -119,7 +119,7 @@ def test_the_first_step_is_one_relative_unit_long():
     tuner = RelativeMechanic(parameters)
     descend(tuner, parameters, 1)
     moved = (parameters[0].detach() - start).square().mean().sqrt()
-    assert float(moved) == pytest.approx(0.01 * float(start.square().mean().sqrt()), rel=0.05)
+    assert float(moved) == pytest.approx(0.03 * float(start.square().mean().sqrt()), rel=0.05)
     assert tuner.scale == pytest.approx(1.0)
 
 
@@ -128,7 +128,7 @@ def test_a_tensor_that_starts_at_zero_moves_in_units_of_the_network():
     size = network_size(parameters)
     tuner = RelativeMechanic(parameters)
     descend(tuner, parameters, 1)
-    assert float(parameters[1].detach().square().mean().sqrt()) == pytest.approx(0.01 * size, rel=0.05)
+    assert float(parameters[1].detach().square().mean().sqrt()) == pytest.approx(0.03 * size, rel=0.05)
 
 
 @pytest.mark.parametrize("size", [0.001, 0.03, 1.0])
