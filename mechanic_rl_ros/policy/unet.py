@@ -11,11 +11,43 @@ from mechanic_rl_ros.policy.denoiser import Denoiser, step_embedding
 LAST_GROUPS = 8  # the published network has eight groups in its last block, whatever it has elsewhere
 
 
+class TimeConv(nn.Conv1d):
+    """Convolution over time as one matrix product: (B, T, channels) -> (B, T / stride, out).
+
+    A chunk has few steps and many channels. General convolution kernels are made for the opposite; here the weights are read once, in order, which is
+    what bounds the time.
+    """
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """See the class."""
+        padding, kernel = int(self.padding[0]), self.kernel_size[0]
+        windows = nn.functional.pad(hidden, (0, 0, padding, padding)).unfold(1, kernel, self.stride[0])
+        return nn.functional.linear(windows.flatten(2), self.weight.flatten(1), self.bias)
+
+
+class TimeGrow(nn.ConvTranspose1d):
+    """Transposed convolution of kernel 4 and stride 2 over time as one matrix product: (B, T, channels) -> (B, 2 T, out)."""
+
+    def forward(self, hidden: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """See the class."""
+        batch, steps, _ = hidden.shape
+        parts = (hidden @ self.weight.flatten(1)).unflatten(2, (self.out_channels, 4))
+        grown = hidden.new_zeros(batch, 2 * steps + 2, self.out_channels)
+        for place in range(4):
+            grown[:, place : place + 2 * steps : 2] += parts[..., place]
+        return grown[:, 1:-1] if self.bias is None else grown[:, 1:-1] + self.bias
+
+
 class ConvBlock(nn.Sequential):
-    """Convolution over time, GroupNorm, Mish: (B, channels, T) -> (B, out, T)."""
+    """Convolution over time, GroupNorm, Mish: (B, T, channels) -> (B, T, out)."""
 
     def __init__(self, channels: int, out: int, kernel: int, groups: int) -> None:
-        super().__init__(nn.Conv1d(channels, out, kernel, padding=kernel // 2), nn.GroupNorm(groups, out), nn.Mish())
+        super().__init__(TimeConv(channels, out, kernel, padding=kernel // 2), nn.GroupNorm(groups, out), nn.Mish())
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """See the class."""
+        convolution, norm, activation = self
+        return activation(norm(convolution(hidden).transpose(1, 2)).transpose(1, 2))
 
 
 class ResidualBlock(nn.Module):
@@ -31,13 +63,13 @@ class ResidualBlock(nn.Module):
         self.by_step = nn.Linear(own.step_width, out * (1 + own.scales))
         self.by_observation = nn.Linear(observation, out * (1 + own.scales), bias=False)
         self.leave = ConvBlock(out, out, own.kernel, own.groups)
-        self.shortcut = nn.Conv1d(channels, out, 1) if channels != out else nn.Identity()
+        self.shortcut = TimeConv(channels, out, 1) if channels != out else nn.Identity()
 
     def forward(self, hidden: Tensor, film: Tensor) -> Tensor:
-        """(B, channels, T), (B or 1, out or 2 out, 1) -> (B, out, T)."""
+        """(B, T, channels), (B or 1, 1, out or 2 out) -> (B, T, out)."""
         inner = self.enter(hidden)
         if self.scales:
-            scale, shift = film.chunk(2, dim=1)
+            scale, shift = film.chunk(2, dim=2)
             inner = torch.addcmul(shift, scale, inner)
         else:
             inner = inner + film
@@ -58,26 +90,26 @@ class UnetDenoiser(Denoiser):
         widths, levels = own.widths, len(own.widths)
         entering = (config.action_dim, *widths[:-1])
         self.down = nn.ModuleList(nn.ModuleList([block(a, b), block(b, b)]) for a, b in zip(entering, widths, strict=True))
-        self.shrink = nn.ModuleList(nn.Conv1d(width, width, 3, stride=2, padding=1) for width in widths[:-1])
+        self.shrink = nn.ModuleList(TimeConv(width, width, 3, stride=2, padding=1) for width in widths[:-1])
         self.middle = nn.ModuleList([block(widths[-1], widths[-1]), block(widths[-1], widths[-1])])
         leaving = [(2 * widths[level], widths[level - 1]) for level in range(levels - 1, 0, -1)]
         self.up = nn.ModuleList(nn.ModuleList([block(a, b), block(b, b)]) for a, b in leaving)
-        self.grow = nn.ModuleList(nn.ConvTranspose1d(width, width, 4, stride=2, padding=1) for _, width in leaving)
-        self.final = nn.Sequential(ConvBlock(widths[0], widths[0], own.kernel, LAST_GROUPS), nn.Conv1d(widths[0], config.action_dim, 1))
+        self.grow = nn.ModuleList(TimeGrow(width, width, 4, stride=2, padding=1) for _, width in leaving)
+        self.final = nn.Sequential(ConvBlock(widths[0], widths[0], own.kernel, LAST_GROUPS), TimeConv(widths[0], config.action_dim, 1))
 
     def residual_blocks(self) -> list[ResidualBlock]:
         """All blocks in the order in which they are passed."""
         return [block for part in (*self.down, self.middle, *self.up) for block in part]  # type: ignore[union-attr]
 
     def condition(self, steps: Tensor, observation: Tensor) -> list[Tensor]:
-        """See ``Denoiser``; one tensor (B or 1, channels, 1) for every residual block."""
+        """See ``Denoiser``; one tensor (B or 1, 1, channels) for every residual block."""
         step = nn.functional.mish(self.embed(step_embedding(steps, self.step_width)))
         seen = nn.functional.mish(observation)
-        return [(block.by_step(step) + block.by_observation(seen)).unsqueeze(-1) for block in self.residual_blocks()]
+        return [(block.by_step(step) + block.by_observation(seen)).unsqueeze(1) for block in self.residual_blocks()]
 
     def denoise(self, noisy: Tensor, condition: list[Tensor]) -> Tensor:
         """See ``Denoiser``. T_p must be a multiple of 2 to the number of levels less one."""
-        films, hidden, passed = iter(condition), noisy.transpose(1, 2), []
+        films, hidden, passed = iter(condition), noisy, []
         for level, blocks in enumerate(self.down):
             for block in blocks:  # type: ignore[attr-defined]
                 hidden = block(hidden, next(films))
@@ -87,8 +119,8 @@ class UnetDenoiser(Denoiser):
         for block in self.middle:
             hidden = block(hidden, next(films))
         for blocks, grow in zip(self.up, self.grow, strict=True):
-            hidden = torch.cat([hidden, passed.pop()], dim=1)
+            hidden = torch.cat([hidden, passed.pop()], dim=2)
             for block in blocks:  # type: ignore[attr-defined]
                 hidden = block(hidden, next(films))
             hidden = grow(hidden)
-        return self.final(hidden).transpose(1, 2)
+        return self.final(hidden)
