@@ -22,18 +22,19 @@ from mechanic_rl_ros.tuner.relative_passes import Columns, Numbers
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 S_DECAY = 0.01
-UNIT = 0.03  # of a tensor's size: what one step changes at scale 1, before averaging
+UNIT = 0.15  # of the network's size: what one step changes at scale 1, before averaging
 NUMBERS = Numbers(momentum=0.9, decay=0.999, epsilon=1e-16, weight_decay=0.01)
 TINY = 1e-100  # in denominators that are zero only where nothing was ever seen; bettors count in double precision
 
 
 class RelativeMechanic(torch.optim.Optimizer):
-    """Mechanic per tensor over Adam's direction in units of the tensor's own size, as the learner inside Schedule-Free averaging.
+    """Mechanic per tensor over Adam's direction in units of the network's size, as the learner inside Schedule-Free averaging.
 
     Three published ideas, joined so that no number depends on the problem:
 
-    * A relative unit: a step is three percent of the tensor's root mean square (or of the network's, where the tensor is smaller), so that the scale
-      starts at 1 instead of 1e-8 and has nothing to discover but a factor of order one. After Adafactor (Shazeer and Stern 2018).
+    * A relative unit: a step is 15 percent of the root mean square of all parameters before training, so that the scale starts at 1 instead of 1e-8
+      and has nothing to discover but a factor of order one. The network's size and not the tensor's: gains of norms, which are far larger than the
+      weights beside them, must not move faster than those.
     * Mechanic (Cutkosky, Defazio, Mehta: Mechanic, a learning rate tuner, NeurIPS 2023): the sum of all steps D is multiplied by a scale S, learned
       online from h = <D, g>, the slope of the loss along D.
     * Schedule-Free averaging (Defazio et al., The road less scheduled, NeurIPS 2024), which makes of any online learner z one whose average x is as
@@ -52,8 +53,8 @@ class RelativeMechanic(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Iterable[Any]) -> None:
-        """Takes the parameters (or groups of them, each a network of its own)."""
-        super().__init__(params, {"floor": None, "skipped": 0})
+        """Takes the parameters (or groups of them, each a network of its own). Where all of a network is zero, the unit is 1."""
+        super().__init__(params, {"size": None, "skipped": 0})
 
     @property
     def skipped(self) -> int:
@@ -105,8 +106,8 @@ def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) 
     tensors = [tensor for tensor in group["params"] if tensor.grad is not None]
     if not tensors:
         return
-    if group["floor"] is None:
-        group["floor"] = _root_mean_square(group["params"])
+    if group["size"] is None:
+        group["size"] = _root_mean_square(group["params"]) or 1.0
     for tensor in tensors:
         if not states[tensor]:
             states[tensor].update(_initial_state(tensor))
@@ -120,7 +121,7 @@ def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) 
         return
     bettors = torch.stack([state["bettors"] for state in active], dim=1)
     bettors = _bet(bettors, _slopes(sums, bettors[3].sum(dim=1)), times == 1.0)
-    lengths = _lengths(sums, tensors, group["floor"])
+    lengths = _lengths(sums, tensors, group["size"])
     relative_passes.move(columns, corrections, lengths, 1.0 / times, bettors[3].sum(dim=1), NUMBERS)
     for tensor, value, state, own in zip(tensors, columns.values, active, bettors.unbind(dim=1), strict=True):
         state["bettors"] = own
@@ -153,10 +154,10 @@ def _slopes(sums: Tensor, scales: Tensor) -> Tensor:
     return along_gradient + S_DECAY * scales * (gradient_square / value_square.clamp_min(TINY)).sqrt() * along_value
 
 
-def _lengths(sums: Tensor, tensors: list[Tensor], floor: float) -> Tensor:
+def _lengths(sums: Tensor, tensors: list[Tensor], size: float) -> Tensor:
+    # An update of more than one per element is cut to that (Shazeer and Stern 2018), so that no gradient makes an outsized step.
     counts = torch.tensor([tensor.numel() for tensor in tensors], dtype=sums.dtype, device=sums.device)
-    sizes, updates = ((sums[:, k] / counts).sqrt() for k in (1, 4))
-    return -UNIT * sizes.clamp_min(floor) / updates.clamp_min(1.0)
+    return -UNIT * size / (sums[:, 4] / counts).sqrt().clamp_min(1.0)
 
 
 def _bet(bettors: Tensor, slopes: Tensor, first: Tensor) -> Tensor:

@@ -11,15 +11,15 @@ class ReferenceRelativeMechanic:
 
     Args:
         start: The tensor's value before training.
-        floor: Root mean square over all parameters of the network before training (F).
+        size: Root mean square over all parameters of the network before training.
     """
 
     betas = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-    s_decay, unit, weight_decay, epsilon = 0.01, 0.03, 0.01, 1e-16
+    s_decay, unit, weight_decay, epsilon = 0.01, 0.15, 0.01, 1e-16
     momentum, second_moment = 0.9, 0.999
 
-    def __init__(self, start: Tensor, floor: float) -> None:
-        self.x_ref, self.floor = start.to(torch.float64, copy=True), floor
+    def __init__(self, start: Tensor, size: float) -> None:
+        self.x_ref, self.size = start.to(torch.float64, copy=True), size
         self.y, self.x = self.x_ref.clone(), self.x_ref.clone()  # where gradients are taken; what acts
         self.D, self.second = torch.zeros_like(self.y), torch.zeros_like(self.y)  # sum of all steps, in relative units; Adam's second moment
         n = len(self.betas)
@@ -46,8 +46,7 @@ class ReferenceRelativeMechanic:
         self.second = self.second_moment * self.second + (1 - self.second_moment) * g * g
         direction = g / ((self.second / (1 - self.second_moment**self.t)).sqrt() + self.epsilon)
         u = -direction - self.weight_decay * self.y
-        size = max(float(self.y.square().mean().sqrt()), self.floor)
-        self.D = self.D + self.unit * size * u / max(1.0, float(u.square().mean().sqrt()))
+        self.D = self.D + self.unit * self.size * u / max(1.0, float(u.square().mean().sqrt()))
 
     def _bet(self, h: float) -> None:
         n = len(self.betas)
