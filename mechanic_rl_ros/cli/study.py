@@ -13,7 +13,13 @@ from mechanic_rl_ros.errors import UserError
 
 def study(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the study; results that are there already are kept.")] = Path("runs/study"),
-    problems: Annotated[str, typer.Option(help="Problems, separated by commas: lift, push, reach, held-out.")] = "lift,push,reach",
+    problems: Annotated[
+        str,
+        typer.Option(
+            help="Problems, separated by commas: lift, push, reach, held-out; lift in other conditions: lift-gradient-1e-3, lift-gradient-1e3, lift-batch-64, "
+            "lift-batch-512, lift-width-0.5, lift-width-4."
+        ),
+    ] = "lift,push,reach",
     cells: Annotated[str, typer.Option(help="What to compare, separated by commas: tuner, controls, grid, or names such as prodigy.")] = "tuner,controls,grid",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Practice seeds of every cell, from 0.")] = 5,
     episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Practice episodes of every run.")] = 240,

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
 from mechanic_rl_ros.collection import CollectionConfig, collect
-from mechanic_rl_ros.embodiment import load_embodiment
+from mechanic_rl_ros.embodiment import Embodiment, load_embodiment
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Problem:
         noise: Of the demonstrations' expert.
         demonstrations: How many.
         base_seed: Seed of the base policy.
+        batch: Rows of one update.
+        width: Of denoiser and critics, as a multiple of the default.
+        base: Problem whose base policy it takes; its own when empty.
+        gradient: What every gradient is multiplied with before the optimizer sees it: as if the loss had another unit.
     """
 
     task: str
@@ -29,6 +34,16 @@ class Problem:
     noise: float = 0.2
     demonstrations: int = 60
     base_seed: int = 0
+    batch: int = 128
+    width: float = 1.0
+    base: str = ""
+    gradient: float = 1.0
+
+    def architecture(self, embodiment: Embodiment) -> PolicyConfig:
+        """Of the base policy and the critics."""
+        default = PolicyConfig.for_embodiment(embodiment)
+        denoiser = MlpDenoiserConfig(width=round(self.width * MlpDenoiserConfig().width), condition=round(self.width * MlpDenoiserConfig().condition))
+        return replace(default, denoiser=denoiser, critic_width=round(self.width * default.critic_width))
 
 
 PROBLEMS = {
@@ -37,6 +52,13 @@ PROBLEMS = {
     "reach": Problem("reach"),
     # Held out: nothing is ever chosen by looking at it.
     "held-out": Problem("lift", latency=0.09, noise=0.35, demonstrations=40, base_seed=7),
+    # The same in other conditions, which a tuner should not notice.
+    "lift-gradient-1e-3": Problem("lift", gradient=1e-3, base="lift"),
+    "lift-gradient-1e3": Problem("lift", gradient=1e3, base="lift"),
+    "lift-batch-64": Problem("lift", batch=64, base="lift"),
+    "lift-batch-512": Problem("lift", batch=512, base="lift"),
+    "lift-width-0.5": Problem("lift", width=0.5),
+    "lift-width-4": Problem("lift", width=4.0),
 }
 
 
@@ -59,10 +81,12 @@ def base_policy(name: str, folder: Path, progress: Callable[[int, int, float], N
         folder: Where base policies are kept.
         progress: Called with (updates done, updates, loss) while cloning.
     """
-    problem, place = problem_of(name), folder / name
+    problem = problem_of(name)
+    place = folder / (problem.base or name)
     if place.exists():
         return place
     collection = replace(CollectionConfig.from_yaml(), episodes=problem.demonstrations, noise=problem.noise)
-    episodes = list(collect(problem.task, load_embodiment(), collection))
-    clone(episodes, BehaviourCloningConfig.from_yaml(), problem.base_seed, "cpu", progress).save(place)
+    embodiment = load_embodiment()
+    episodes = list(collect(problem.task, embodiment, collection))
+    clone(episodes, BehaviourCloningConfig.from_yaml(), problem.base_seed, "cpu", progress, problem.architecture(embodiment)).save(place)
     return place

@@ -6,7 +6,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,8 @@ def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
         scales = {name: status[f"{name}_scale"] for name in ("actor", "critic", "value")}
         curve.append({"episodes": practised.number, "success": result.success, "best_of_n": result.best_of_n, "seconds": practised.seconds, **scales})
 
-    practise(base, FilteredIqlConfig.from_yaml(), run.seed, settings.episodes, problem.latency, watch, factory(run.cell))
+    config = replace(FilteredIqlConfig.from_yaml(), batch_size=problem.batch)
+    practise(base, config, run.seed, settings.episodes, problem.latency, watch, factory(run.cell, problem.gradient))
     record = {"problem": run.problem, **asdict(run.cell), "seed": run.seed, "success": curve[-1]["success"], "curve": curve, "scenes": settings.scenes}
     path = run.path(settings.folder)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -92,12 +92,43 @@ class ScheduleFree(Averaged):
         return [y.detach().lerp(state[y]["z"], 1.0 - 1.0 / beta) if "z" in state[y] else y.detach().clone() for y in self._parameters]
 
 
-def factory(cell: Cell) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
+class Scaled:
+    """An optimizer that sees every gradient multiplied by a factor."""
+
+    def __init__(self, tuner: Any, parameters: list[torch.nn.Parameter], factor: float) -> None:
+        self._tuner, self._parameters, self._factor = tuner, parameters, factor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tuner, name)
+
+    def step(self) -> None:
+        """As of the optimizer."""
+        torch._foreach_mul_([parameter.grad for parameter in self._parameters if parameter.grad is not None], self._factor)
+        self._tuner.step()
+
+
+def factory(cell: Cell, gradient: float = 1.0) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
     """Makes the optimizer of one network; ``role`` is ``actor``, ``critic`` or ``value``.
+
+    Args:
+        cell: Which optimizer.
+        gradient: Factor on every gradient.
 
     Raises:
         UserError: Unknown name, or a package is not installed.
     """
+    make = _factory(cell)
+    if gradient == 1.0:
+        return make
+
+    def scaled(parameters: Iterable[torch.nn.Parameter], role: str) -> Scaled:
+        own = list(parameters)
+        return Scaled(make(own, role), own, gradient)
+
+    return scaled
+
+
+def _factory(cell: Cell) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
     if cell.tuner == "relative":
         return lambda parameters, role: RelativeMechanic(parameters)
     makers = _makers(cell)

@@ -53,6 +53,19 @@ def test_the_average_of_schedule_free_is_its_own():
         torch.testing.assert_close(a, b.detach())
 
 
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_gradients_can_come_in_another_unit(factor):
+    plain, scaled = ([torch.nn.Parameter(torch.full((6, 4), 0.2))] for _ in range(2))
+    tuners = [factory(Cell("relative"))(iter(plain), "actor"), factory(Cell("relative"), factor)(iter(scaled), "actor")]
+    for _ in range(50):
+        for parameters, tuner in zip((plain, scaled), tuners, strict=True):
+            parameters[0].grad = parameters[0].detach() - 1.0
+            tuner.step()
+    assert float(scaled[0].grad.abs().max()) == pytest.approx(factor * float(plain[0].grad.abs().max()), rel=1e-3)
+    torch.testing.assert_close(tuners[0].averages()[0], tuners[1].averages()[0], atol=1e-3, rtol=1e-3)
+    assert tuners[1].scale == pytest.approx(tuners[0].scale, rel=1e-2)
+
+
 def test_the_grid_has_every_pair_of_rates_and_every_cell_its_own_name():
     cells = grid()
     assert len(cells) == len(RATES) ** 2
