@@ -72,9 +72,12 @@ def frame(seed: int) -> Observation:
     return Observation(seed, images, rng.normal(size=4).astype(np.float32))
 
 
+FRAME = frame(0)
+
+
 def ours(actor: Actor, best_of_n: bool = False) -> None:
     """One more frame has come; the one before is known."""
-    actor.observe(frame(0))
+    actor.observe(FRAME)
     actor.act(best_of_n)
 
 
@@ -92,7 +95,7 @@ def conventional(policy: DiffusionPolicy) -> DiffusionPolicy:
 def plain(policy: DiffusionPolicy, actor: Actor) -> None:
     """As it stands in most code."""
     scheduler = DDIMScheduler(num_train_timesteps=100, beta_schedule="squaredcos_cap_v2", clip_sample=True)
-    frames = encode_observations(policy, [frame(0), frame(0)], actor.device)
+    frames = encode_observations(policy, [FRAME, FRAME], actor.device)
     observation = policy.observe(frames[None])
     sample = torch.randn(1, actor.config.prediction_horizon, actor.config.action_dim, device=actor.device)
     scheduler.set_timesteps(10)

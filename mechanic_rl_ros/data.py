@@ -51,7 +51,7 @@ class ActionChunk:
     Attributes:
         stamp_ns: Stamp of the newest observation that the chunk was computed from.
         period_ns: Length of one interval.
-        actions: float32 array (prediction_horizon, action_dim), normalised to [-1, 1].
+        actions: float32 array (up to prediction_horizon, action_dim), normalised to [-1, 1].
         policy_version: Version of the weights that chose it.
         best_of_n: Whether the critics chose among several samples.
         episode_id: Episode that it belongs to.

@@ -19,9 +19,9 @@ from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import PolicyConfig
-from mechanic_rl_ros.policy.denoiser import build_denoiser
 from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
 from mechanic_rl_ros.policy.frames import encode_episode
+from mechanic_rl_ros.policy.parts import build_denoiser
 from mechanic_rl_ros.policy.resnet import ResnetEncoder
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
 from mechanic_rl_ros.tuner import RelativeMechanic
@@ -82,7 +82,8 @@ def clone(
         A base checkpoint, version 0, demonstrations included.
 
     Raises:
-        UserError: No solved demonstration, demonstrations of different tasks or embodiments, or pretrained weights that do not fit.
+        UserError: No solved demonstration, demonstrations of different tasks or embodiments, pretrained weights that do not fit, or a policy that sees
+            another number of frames than two.
     """
     solved = [episode for episode in episodes if episode.success and episode.steps > 0]
     if not solved:
@@ -91,6 +92,8 @@ def clone(
         solved[0].embodiment.require_same(episode.embodiment, f"demonstration {episode.id}")
         if episode.task != solved[0].task:
             raise UserError(f"demonstration {episode.id} is of task {episode.task}, others of {solved[0].task}: use those of one task")
+    if architecture is not None and architecture.observation_horizon != 2:
+        raise UserError(f"the policy sees {architecture.observation_horizon} frames: cloning is made for 2, set observation_horizon to 2")
     torch.manual_seed(seed)
     generator = torch.Generator(device=device).manual_seed(seed)
     policy = DiffusionPolicy(architecture or PolicyConfig.for_embodiment(solved[0].embodiment)).to(device)

@@ -269,7 +269,7 @@ class Learner:
 
 
 def _descend(loss: Tensor, tuner: Any) -> None:
-    # No clipping of gradients: the tuner does not know their unit, and limits each step by the size of the tensor.
+    # No clipping of gradients: the tuner does not know their unit, and limits each step by the size of the network.
     tuner.zero_grad(set_to_none=True)
     loss.backward()
     tuner.step()

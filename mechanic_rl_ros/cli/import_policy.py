@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mechanic_rl_ros.cli.console import loading, out
+from mechanic_rl_ros.cli.console import err, loading, out
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.output import require_place_for_checkpoint
 
@@ -52,14 +52,24 @@ def import_policy(
         robot = load_embodiment(embodiment)
         require_place_for_checkpoint(output)
         imported = open_policy(policy, dict(_pair(text) for text in camera or []))
-        episodes = [] if demonstrations is None else list(EpisodeStore(demonstrations).load())
+        if demonstrations is not None and not demonstrations.is_dir():
+            raise UserError(f"{demonstrations} is not a folder of demonstrations: make one with `mechanic-rl collect`")
+        store = None if demonstrations is None else EpisodeStore(demonstrations)
+        episodes = None if store is None else list(store.load())
         checkpoint = adopt(imported, task, robot, units is Units.physical, episodes, f"policy {policy}")
     checkpoint.save(output)
+    for path, reason in (store.corrupt if store is not None else {}).items():
+        err.print(f"[yellow]left out {path.name}:[/] {reason}", soft_wrap=True)
     config, count = checkpoint.config, sum(tensor.numel() for tensor in checkpoint.policy.values())
     shown = ", ".join(f"{source} as camera {key}" for key, source in imported.sources.items())
     out.print(
         f"{task} policy in {output}: {count / 1e6:.1f} M parameters, {shown}; {config.observation_horizon} frames in, {config.prediction_horizon} actions out, "
         f"{config.action_horizon} executed, {config.schedule.sampler} with {config.schedule.sampling_steps} steps",
+        soft_wrap=True,
+    )
+    meaning = ", ".join(f"{channel.name} ({channel.unit})" for channel in robot.action)
+    out.print(
+        f"Its actions are taken as {meaning}, its state as {', '.join(channel.name for channel in robot.state)}: check that this is what it was trained on",
         soft_wrap=True,
     )
     if checkpoint.demonstrations is None:

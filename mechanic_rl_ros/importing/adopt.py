@@ -11,13 +11,13 @@ from mechanic_rl_ros.algorithms.behaviour_cloning import pack_demonstrations
 from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.importing.lerobot import Imported
+from mechanic_rl_ros.importing.imported import Imported
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.frames import encode_episode
 
 
 def adopt(
-    imported: Imported, task: str, embodiment: Embodiment, physical: bool, demonstrations: Sequence[Episode] = (), what: str = "the policy"
+    imported: Imported, task: str, embodiment: Embodiment, physical: bool, demonstrations: Sequence[Episode] | None = None, what: str = "the policy"
 ) -> Checkpoint:
     """Makes a checkpoint of an imported policy.
 
@@ -30,7 +30,7 @@ def adopt(
         what: Name of the policy in messages.
 
     Raises:
-        UserError: It does not fit the robot.
+        UserError: It does not fit the robot, or no demonstration fits it.
     """
     found = differences(imported, embodiment)
     if found:
@@ -42,11 +42,15 @@ def adopt(
         scales = torch.tensor([channel.scale for channel in embodiment.action])
         weights["action_mean"], weights["action_deviation"] = weights["action_mean"] / scales, weights["action_deviation"] / scales
     checkpoint = Checkpoint(task, embodiment, imported.config, weights, metadata={"prefers_best_of_n": False, "imported": imported.sources})
+    if demonstrations is None:
+        return checkpoint
     solved = [episode for episode in demonstrations if episode.success and episode.steps > 0]
     if not solved:
-        return checkpoint
+        raise UserError("there is no solved demonstration to mix in: collect some with `mechanic-rl collect`")
     for episode in solved:
         embodiment.require_same(episode.embodiment, f"demonstration {episode.id}")
+        if episode.task != task:
+            raise UserError(f"demonstration {episode.id} is of task {episode.task}, not {task}: use those of one task")
     policy = checkpoint.build_policy().eval()
     return replace(checkpoint, demonstrations=pack_demonstrations(solved, [encode_episode(policy, episode) for episode in solved]))
 
@@ -58,9 +62,12 @@ def differences(imported: Imported, embodiment: Embodiment) -> list[str]:
         if wanted != len(channels):
             found.append(f"its {name} has {wanted} numbers, not {len(channels)} ({', '.join(channel.name for channel in channels)})")
     for key in config.cameras:
-        camera = embodiment.cameras.get(key)
+        camera, size = embodiment.cameras.get(key), imported.image_sizes[key]
         if camera is None:
             found.append(f"it sees {imported.sources[key]}, and there is no camera {key}, only {', '.join(embodiment.cameras)} (name one with --camera)")
-        elif (camera.height, camera.width) != imported.image_size:
-            found.append(f"its images are {imported.image_size[0]}x{imported.image_size[1]}, those of camera {key} {camera.height}x{camera.width}")
+        elif (camera.height, camera.width) != size:
+            found.append(f"its images are {size[0]}x{size[1]}, those of camera {key} {camera.height}x{camera.width}")
+        crop = getattr(config.encoder, "crop", (0, 0))
+        if crop[0] > size[0] or crop[1] > size[1]:
+            found.append(f"its crop of {crop[0]}x{crop[1]} is larger than its images")
     return found

@@ -1,11 +1,12 @@
 """Reads the tensors of a pickled PyTorch file without running anything that is in it.
 
-A pickle is a program; this reader lets it build tensors, containers and numbers, and nothing else. Every class or function that the file names
-becomes an inert placeholder: it is not imported, calling it calls nothing, and what would have been its state is kept as plain data.
+A pickle is a program. Here every class and function that it names becomes an inert record: nothing is imported, calling a record calls nothing, and
+what would have been its state is kept as plain data. Tensors, too, are records until somebody asks for one; what they claim is checked then.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -30,109 +31,146 @@ DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+MAX_PICKLE = 64 * 2**20  # bytes of the program itself
+MAX_NODES = 100_000  # of a configuration
 
 
 class Inert:
-    """Stands for something that is not believed. ``state`` is what it was given, ``items`` what was put into it."""
+    """Stands for something that is not believed. ``name`` is what the file calls it, ``args`` what it was made from, ``state`` what it was given."""
+
+    name = ""
+    args: tuple[Any, ...] = ()
+    state: Any = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+        """Keeps the arguments of whatever way of making an object the file has chosen."""
+        made = object.__new__(cls)
+        made.args = args
+        return made
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.state: Any = (args, kwargs)
-        self.items: dict[str | int, Any] = {}
+        """Nothing."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Inert:
-        return Inert(*args, **kwargs)
+        """Another record."""
+        return Inert(*args)
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if isinstance(key, (str, int)):
-            self.items[key] = value
+        """What a dictionary of theirs would have taken."""
 
     def append(self, value: Any) -> None:
-        """As of a list."""
-        self.items[len(self.items)] = value
+        """What a list of theirs would have taken."""
 
     def extend(self, values: Any) -> None:
-        """As of a list."""
-        for value in values:
-            self.append(value)
-
-    def __hash__(self) -> int:
-        return id(self)
+        """What a list of theirs would have taken."""
 
 
 class _Reader(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(archive.open(f"{root}data.pkl"))
-        self._archive, self._root = archive, root
-
     def find_class(self, module: str, name: str) -> Any:
         """Never imports."""
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        if module == "torch" and name in DTYPES:
-            return DTYPES[name]
-        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
-            return _tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _parameter
-        return type(name, (Inert,), {})
+        return type("Inert", (Inert,), {"name": f"{module}.{name}"})
 
-    def persistent_load(self, pid: Any) -> Tensor:
-        """A storage: all of its numbers."""
-        kind, dtype, key, _, count = pid
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str) or not key.isalnum():
-            raise ValueError("unknown storage")
-        data = bytearray(self._archive.read(f"{self._root}data/{key}"))
-        return torch.frombuffer(data, dtype=dtype, count=count) if count else torch.zeros(0, dtype=dtype)
+    def persistent_load(self, pid: Any) -> Any:
+        """A storage stays what the file says of it."""
+        return pid
 
 
-def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: Any) -> Tensor:
-    return torch.as_strided(storage, size, stride, offset).clone()
+class Archive:
+    """A file of ``torch.save``.
+
+    Attributes:
+        content: Containers, numbers and text; everything else, tensors included, is ``Inert``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Reads the structure; no tensor.
+
+        Raises:
+            UserError: It cannot be read, or is no such file.
+        """
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("data.pkl")]
+                if len(roots) != 1:
+                    raise UserError(f"file {path} was not written by torch.save: give a .ckpt of diffusion_policy")
+                self.root = roots[0]
+                if archive.getinfo(f"{self.root}data.pkl").file_size > MAX_PICKLE:
+                    raise UserError(f"file {path} has a structure of more than {MAX_PICKLE} bytes: it is refused")
+                with archive.open(f"{self.root}data.pkl") as program:
+                    self.content = _Reader(program).load()
+        except OSError as error:
+            raise UserError(f"cannot read {path} ({error.strerror}): give a .ckpt of diffusion_policy") from error
+        except zipfile.BadZipFile as error:
+            raise UserError(f"file {path} was not written by torch.save: give a .ckpt of diffusion_policy") from error
+        except UserError:
+            raise
+        except Exception as error:  # a damaged pickle can raise anything
+            raise UserError(f"file {path} is damaged ({type(error).__name__}): get a fresh copy") from error
+
+    def tensors(self, records: Any) -> dict[str, Tensor]:
+        """Reads the tensors among the values of a dictionary.
+
+        Raises:
+            UserError: One claims more than its storage has, or all of them more than ``MAX_BYTES``.
+        """
+        found: dict[str, Tensor] = {}
+        left = MAX_BYTES
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                for name, record in records.items():
+                    if not isinstance(name, str) or not _is_tensor(record):
+                        continue
+                    found[name] = self._tensor(archive, record, left)
+                    left -= found[name].numel() * found[name].element_size()
+        except Exception as error:
+            raise UserError(f"file {self.path} is damaged ({type(error).__name__}: {str(error).splitlines()[0][:80]}): get a fresh copy") from error
+        return found
+
+    def _tensor(self, archive: zipfile.ZipFile, record: Inert, budget: int) -> Tensor:
+        if record.name == "torch._utils._rebuild_parameter":
+            record = record.args[0]
+        (_, kind, key, _, count), offset, size, stride = record.args[:4]
+        dtype, numbers = DTYPES[kind.name.removeprefix("torch.")], math.prod(size)
+        if not isinstance(key, str) or not key.isalnum() or not all(type(item) is int and item >= 0 for item in (count, offset, *size, *stride)):
+            raise ValueError("a tensor is not described by numbers")
+        last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) if numbers else 0
+        entry = archive.getinfo(f"{self.root}data/{key}")
+        if numbers > count or last >= max(count, 1) or count * dtype.itemsize != entry.file_size or entry.file_size > budget:
+            raise ValueError("a tensor reaches beyond its storage")
+        if not numbers:
+            return torch.zeros(size, dtype=dtype)
+        return torch.as_strided(torch.frombuffer(bytearray(archive.read(entry)), dtype=dtype), size, stride, offset).clone()
 
 
-def _parameter(data: Tensor, *rest: Any) -> Tensor:
-    return data
+def _is_tensor(record: Any) -> bool:
+    return isinstance(record, Inert) and record.name in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter")
 
 
-def read_inert(path: Path) -> Any:
-    """What a file of ``torch.save`` holds: containers, numbers, text and tensors; everything else is ``Inert``.
+def plain(value: Any) -> Any:
+    """Containers, numbers and text; of configuration nodes (OmegaConf) what they hold.
 
     Raises:
-        UserError: It cannot be read, is too large, or is no such file.
+        ValueError: There is no end to it.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise UserError(f"file {path} unpacks to more than the {MAX_BYTES} bytes allowed: it is refused")
-            roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("data.pkl")]
-            if len(roots) != 1:
-                raise UserError(f"file {path} was not written by torch.save: give a .ckpt of diffusion_policy")
-            return _Reader(archive, roots[0]).load()
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): give a .ckpt of diffusion_policy") from error
-    except zipfile.BadZipFile as error:
-        raise UserError(f"file {path} was not written by torch.save: give a .ckpt of diffusion_policy") from error
-    except UserError:
-        raise
-    except Exception as error:  # a damaged pickle can raise anything
-        raise UserError(f"file {path} is damaged ({type(error).__name__}): get a fresh copy") from error
+    left = [MAX_NODES]
 
+    def walk(item: Any, depth: int) -> Any:
+        left[0] -= 1
+        if left[0] < 0 or depth > 40:
+            raise ValueError("a configuration without end")
+        if isinstance(item, Inert):
+            state = item.state if isinstance(item.state, dict) else {}
+            return walk(state.get("_content", state.get("_val")), depth + 1) if state.keys() & {"_content", "_val"} else None
+        if isinstance(item, dict):
+            return {key: walk(part, depth + 1) for key, part in item.items() if isinstance(key, str)}
+        if isinstance(item, (list, tuple)):
+            return [walk(part, depth + 1) for part in item]
+        return item if isinstance(item, (str, int, float, bool)) else None
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """Containers, numbers and text; of configuration nodes (OmegaConf) what they hold."""
-    if depth > 20:
-        return None
-    if isinstance(value, Inert):
-        state = value.state
-        if isinstance(state, dict) and "_content" in state:
-            return plain(state["_content"], depth + 1)
-        if isinstance(state, dict) and "_val" in state:
-            return plain(state["_val"], depth + 1)
-        return None
-    if isinstance(value, dict):
-        return {key: plain(item, depth + 1) for key, item in value.items() if isinstance(key, str)}
-    if isinstance(value, (list, tuple)):
-        return [plain(item, depth + 1) for item in value]
-    return value if isinstance(value, (str, int, float, bool)) else None
+    return walk(value, 0)

@@ -8,9 +8,6 @@ another of the observation, not one of both.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +15,15 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.importing.imported import Imported, camera_keys, set_colours, unet_tensor
 from mechanic_rl_ros.policy.checkpoint import policy_shapes
 from mechanic_rl_ros.policy.config import PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
-from mechanic_rl_ros.policy.encoder import SHARED
+from mechanic_rl_ros.policy.parts import SHARED
 from mechanic_rl_ros.policy.schedule import BETA_END, BETA_START, NoiseSchedule
 from mechanic_rl_ros.policy.tensors import check_tensors, read_file
 
 EPSILON = 1e-8  # that LeRobot adds to deviations
 STATE, ACTION = "observation.state", "action"
-
-
-@dataclass(frozen=True)
-class Imported:
-    """A policy of other software in our terms.
-
-    Attributes:
-        config: Its architecture.
-        policy: State of a ``DiffusionPolicy``; actions in the units of its training data.
-        sources: What the original calls each camera, by camera key.
-        image_size: Height and width of the images that it was trained on.
-    """
-
-    config: PolicyConfig
-    policy: dict[str, Tensor]
-    sources: dict[str, str]
-    image_size: tuple[int, int]
 
 
 def read_lerobot(folder: Path, cameras: dict[str, str] | None = None) -> Imported:
@@ -60,14 +41,16 @@ def read_lerobot(folder: Path, cameras: dict[str, str] | None = None) -> Importe
         raise UserError(f"{folder} holds a policy of type {settings['type']!r}: only diffusion policies can be imported")
     shapes, modes = _features(settings, folder)
     images = [name for name, shape in shapes.items() if len(shape) == 3]
-    config, sources = _config(settings, shapes, images, cameras or {}, folder)
+    sources = camera_keys(images, cameras or {}, f"policy {folder}")
+    config = _config(settings, shapes, tuple(sources), folder)
     tensors = read_file(folder / "model.safetensors")
     statistics = _old_statistics(tensors, shapes) or _new_statistics(folder)
-    normaliser = {name: _affine(statistics.get(name, {}), modes[name], name, folder) for name in shapes}
+    sizes = {name: 3 if len(shape) == 3 else shape[0] for name, shape in shapes.items()}
+    normaliser = {name: _affine(statistics.get(name, {}), modes[name], name, sizes[name], folder) for name in shapes}
     policy = _weights(tensors, config, f"policy {folder}")
-    _set_normalisers(policy, config, normaliser, sources)
+    _set_normalisers(policy, config, normaliser, sources, folder)
     check_tensors(policy, policy_shapes(config), f"policy {folder}")
-    return Imported(config, policy, sources, (shapes[images[0]][1], shapes[images[0]][2]))
+    return Imported(config, policy, sources, {key: (shapes[name][1], shapes[name][2]) for key, name in sources.items()})
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -99,21 +82,14 @@ def _features(settings: dict[str, Any], folder: Path) -> tuple[dict[str, tuple[i
         if len(shapes.get(name, ())) != 1:
             raise UserError(f"{folder}: the policy has no {name}: only policies with state and action can be imported")
     for name, shape in shapes.items():
-        if name not in (STATE, ACTION) and len(shape) != 3:
+        if name not in (STATE, ACTION) and (len(shape) != 3 or shape[0] != 3):
             raise UserError(f"{folder}: the policy also takes {name}, which no node provides: only images and {STATE} can be imported")
     if not any(len(shape) == 3 for shape in shapes.values()):
         raise UserError(f"{folder}: the policy takes no image: only visuomotor policies can be imported")
     return shapes, {name: str(modes.get(name) or "identity").lower() for name in shapes}
 
 
-def _config(
-    s: dict[str, Any], shapes: dict[str, tuple[int, ...]], images: list[str], cameras: dict[str, str], folder: Path
-) -> tuple[PolicyConfig, dict[str, str]]:
-    keys = {name: cameras.get(name, name.rsplit(".", 1)[-1]) for name in images}
-    for name in cameras.keys() - keys.keys():
-        raise UserError(f"{folder}: the policy takes no image {name}: it takes {', '.join(images)}")
-    if len(set(keys.values())) < len(keys):
-        raise UserError(f"{folder}: two images would be camera {next(iter(keys.values()))}: name a camera for each")
+def _config(s: dict[str, Any], shapes: dict[str, tuple[int, ...]], cameras: tuple[str, ...], folder: Path) -> PolicyConfig:
     refused = {
         "resize_shape": s.get("resize_shape") is not None,
         "vision_backbone": s.get("vision_backbone") not in ("resnet18", "resnet34"),
@@ -129,7 +105,7 @@ def _config(
     try:
         steps = int(s["num_train_timesteps"])
         config = PolicyConfig(
-            cameras=tuple(keys.values()),
+            cameras=cameras,
             state_dim=shapes[STATE][0],
             action_dim=shapes[ACTION][0],
             observation_horizon=int(s["n_obs_steps"]),
@@ -163,7 +139,7 @@ def _config(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'config.json'} has no valid {error}: get a fresh copy of the policy") from error
-    return PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict()))), {key: name for name, key in keys.items()}
+    return PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict())), f"policy {folder}")
 
 
 def _old_statistics(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> dict[str, dict[str, Tensor]]:
@@ -179,7 +155,8 @@ def _new_statistics(folder: Path) -> dict[str, dict[str, Tensor]]:
             raise UserError(
                 f"{folder} has no statistics, neither in model.safetensors nor in {processor}: get the whole folder, or migrate the policy with LeRobot"
             )
-        steps = _json(folder / processor).get("steps", [])
+        steps = _json(folder / processor).get("steps")
+        steps = steps if isinstance(steps, list) else []
         files = [step.get("state_file") for step in steps if isinstance(step, dict) and step.get("registry_name") == step_name]
         if not files or not isinstance(files[0], str) or Path(files[0]).name != files[0]:
             raise UserError(f"{folder / processor} names no statistics: get a fresh copy of the policy")
@@ -189,35 +166,35 @@ def _new_statistics(folder: Path) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-def _affine(statistics: dict[str, Tensor], mode: str, name: str, folder: Path) -> tuple[Tensor | float, Tensor | float]:
-    """Offset and scale of a normaliser: normalised = (value - offset) / scale."""
+def _affine(statistics: dict[str, Tensor], mode: str, name: str, size: int, folder: Path) -> tuple[Tensor, Tensor]:
+    """Offset and scale (size,) of a normaliser: normalised = (value - offset) / scale."""
     if mode == "identity":
-        return 0.0, 1.0
+        return torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
     wanted = {"mean_std": ("mean", "std"), "min_max": ("min", "max"), "quantiles": ("q01", "q99"), "quantile10": ("q10", "q90")}.get(mode)
     if wanted is None:
         raise UserError(f"{folder}: {name} is normalised by {mode!r}, which is not supported: train the policy with mean_std or min_max")
-    if not all(key in statistics and bool(torch.isfinite(statistics[key]).all()) for key in wanted):
-        raise UserError(f"{folder}: statistics {wanted[0]} and {wanted[1]} of {name} are missing or not finite: get the whole folder")
-    first, second = (statistics[key].double().flatten() for key in wanted)
+    found = [statistics.get(key) for key in wanted]
+    if any(part is None or part.numel() != size or not bool(torch.isfinite(part).all()) for part in found):
+        raise UserError(f"{folder}: statistics {wanted[0]} and {wanted[1]} of {name} are missing, of another length, or not finite: get the whole folder")
+    first, second = (part.double().flatten() for part in found)  # type: ignore[union-attr]
     if mode == "mean_std":
         return first, second + EPSILON
     span = second - first
-    return (first + second) / 2.0, torch.where(span == 0.0, EPSILON, span) / 2.0
+    if name == ACTION:  # an action that never changed stays what it was
+        return (first + second) / 2.0, torch.where(span == 0.0, EPSILON, span) / 2.0
+    # An observation that never changed is -1 there; with a span of 1e-8 single precision could not say so.
+    span = torch.where(span == 0.0, 2.0, span)
+    return first + span / 2.0, span / 2.0
 
 
-def _set_normalisers(policy: dict[str, Tensor], config: PolicyConfig, normaliser: dict[str, tuple[Any, Any]], sources: dict[str, str]) -> None:
-    state, action = torch.zeros(config.state_dim).double(), torch.zeros(config.action_dim).double()
+def _set_normalisers(
+    policy: dict[str, Tensor], config: PolicyConfig, normaliser: dict[str, tuple[Tensor, Tensor]], sources: dict[str, str], folder: Path
+) -> None:
+    features = torch.zeros(config.feature_dim, dtype=torch.float64)
     offset, scale = normaliser[STATE]
-    features = torch.zeros(config.feature_dim).double()
-    policy["frame_mean"], policy["frame_deviation"] = torch.cat([features, state + offset]).float(), torch.cat([features + 1.0, state + scale]).float()
-    offset, scale = normaliser[ACTION]
-    policy["action_mean"], policy["action_deviation"] = (action + offset).float(), (action + scale).float()
-    for key in [SHARED] if config.encoder.shared else config.cameras:  # type: ignore[union-attr]
-        of = [normaliser[sources[camera]] for camera in (config.cameras if key == SHARED else [key])]
-        colours = [torch.stack([torch.zeros(3).double() + part for part in pair]) for pair in of]
-        if any(not torch.allclose(colours[0], other) for other in colours[1:]):
-            raise UserError("cameras that share an encoder are normalised differently, which is not supported: train with one encoder per camera")
-        policy[f"encoders.{key}.mean"], policy[f"encoders.{key}.deviation"] = (part.float().reshape(3, 1, 1) for part in colours[0])
+    policy["frame_mean"], policy["frame_deviation"] = torch.cat([features, offset]).float(), torch.cat([features + 1.0, scale]).float()
+    policy["action_mean"], policy["action_deviation"] = (part.float() for part in normaliser[ACTION])
+    set_colours(policy, config, {key: normaliser[name] for key, name in sources.items()}, f"policy {folder}")
 
 
 def _weights(tensors: dict[str, Tensor], config: PolicyConfig, what: str) -> dict[str, Tensor]:
@@ -225,7 +202,7 @@ def _weights(tensors: dict[str, Tensor], config: PolicyConfig, what: str) -> dic
     for name, tensor in tensors.items():
         name = name.replace("._orig_mod", "")  # of a compiled network
         if name.startswith("diffusion.unet."):
-            found.update(unet_tensor(name.removeprefix("diffusion.unet."), tensor.float(), config, _columns(config)))
+            found.update(unet_tensor(name.removeprefix("diffusion.unet."), tensor.float(), config, _columns(config), what))
         elif name.startswith("diffusion.rgb_encoder."):
             found.update(_encoder_tensor(name.removeprefix("diffusion.rgb_encoder."), tensor, config))
         elif not name.startswith(("normalize_", "unnormalize_")):
@@ -239,41 +216,6 @@ def _columns(config: PolicyConfig) -> Tensor:
     return torch.cat([frame + k * config.frame_dim for k in range(config.observation_horizon)])
 
 
-_UNET: list[tuple[str, Callable[[re.Match[str]], str]]] = [
-    (r"diffusion_step_encoder\.(1|3)\.(.*)", lambda m: f"embed.{int(m[1]) - 1}.{m[2]}"),
-    (r"down_modules\.(\d+)\.([01])\.(.*)", lambda m: f"down.{m[1]}.{m[2]}.{m[3]}"),
-    (r"down_modules\.(\d+)\.2\.(?:conv\.)?(.*)", lambda m: f"shrink.{m[1]}.{m[2]}"),
-    (r"mid_modules\.([01])\.(.*)", lambda m: f"middle.{m[1]}.{m[2]}"),
-    (r"up_modules\.(\d+)\.([01])\.(.*)", lambda m: f"up.{m[1]}.{m[2]}.{m[3]}"),
-    (r"up_modules\.(\d+)\.2\.(?:conv\.)?(.*)", lambda m: f"grow.{m[1]}.{m[2]}"),
-    (r"final_conv\.0\.block\.(.*)", lambda m: f"final.0.{m[1]}"),
-    (r"final_conv\.1\.(.*)", lambda m: f"final.1.{m[1]}"),
-]
-
-
-def unet_tensor(name: str, tensor: Tensor, config: PolicyConfig, columns: Tensor) -> dict[str, Tensor]:
-    """A tensor of the published U-Net under our name; the modulation's weight becomes two.
-
-    Args:
-        name: There, without prefix.
-        tensor: Of that name.
-        config: Architecture, with a U-Net.
-        columns: For every number of our observation, its place in theirs.
-    """
-    ours = next((rename(match) for pattern, rename in _UNET if (match := re.fullmatch(pattern, name))), name)
-    ours = re.sub(r"\.(conv1|blocks\.0)\.block\.", ".enter.", ours)
-    ours = re.sub(r"\.(conv2|blocks\.1)\.block\.", ".leave.", ours)
-    ours = f"denoiser.{ours.replace('.residual_conv.', '.shortcut.')}"
-    if ours.endswith(".cond_encoder.1.weight"):
-        stem, width = ours.removesuffix("cond_encoder.1.weight"), config.denoiser.step_width  # type: ignore[union-attr]
-        if tensor.dim() != 2 or tensor.shape[1] != width + len(columns):
-            raise UserError(
-                f"tensor {name} has shape {list(tensor.shape)}, but {width + len(columns)} columns are expected: weights and config.json do not belong together"
-            )
-        return {f"{stem}by_step.weight": tensor[:, :width], f"{stem}by_observation.weight": tensor[:, width:][:, columns]}
-    return {ours.replace("cond_encoder.1.bias", "by_step.bias"): tensor}
-
-
 def _encoder_tensor(name: str, tensor: Tensor, config: PolicyConfig) -> dict[str, Tensor]:
     key = SHARED
     if not config.encoder.shared:  # type: ignore[union-attr]
@@ -282,10 +224,10 @@ def _encoder_tensor(name: str, tensor: Tensor, config: PolicyConfig) -> dict[str
     if name == "pool.pos_grid" or name.endswith("num_batches_tracked"):
         return {}
     stages = {"0": "conv1", "1": "bn1", **{str(4 + k): f"layer{1 + k}" for k in range(4)}}
-    if name.startswith("backbone."):
+    if name.startswith("backbone.") and name.count(".") >= 2:
         _, stage, rest = name.split(".", 2)
         return {f"encoders.{key}.backbone.{stages.get(stage, stage)}.{rest}": tensor.float()}
-    if name == "out.weight":
+    if name == "out.weight" and tensor.dim() == 2:
         tensor = torch.cat([tensor[:, 0::2], tensor[:, 1::2]], dim=1)
     renamed = name.replace("pool.nets.", "keypoints.").replace("out.", "leave.")
     return {f"encoders.{key}.{renamed}": tensor.float()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.importing.lerobot import Imported, read_lerobot
+from mechanic_rl_ros.importing.imported import Imported
+from mechanic_rl_ros.importing.lerobot import read_lerobot
 from mechanic_rl_ros.importing.stanford import read_stanford
 
 

@@ -1,6 +1,6 @@
 """Opens a ``.ckpt`` of diffusion_policy (Chi et al. 2023): the U-Net image policy with one ResNet per camera, or one for all.
 
-Its configuration and its EMA weights are read without running the pickle. A frame is the features of all cameras, then all low-dimensional
+Its configuration and its weights, the EMA where there is one, are read without running the pickle. A frame is the features of all cameras, then all low-dimensional
 observations, each in alphabetical order.
 """
 
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.importing.inert import plain, read_inert
-from mechanic_rl_ros.importing.lerobot import Imported, unet_tensor
+from mechanic_rl_ros.importing.imported import Imported, camera_keys, set_colours, unet_tensor
+from mechanic_rl_ros.importing.inert import Archive, plain
 from mechanic_rl_ros.policy.checkpoint import policy_shapes
 from mechanic_rl_ros.policy.config import PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
-from mechanic_rl_ros.policy.encoder import SHARED
+from mechanic_rl_ros.policy.parts import SHARED
 from mechanic_rl_ros.policy.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
 from mechanic_rl_ros.policy.schedule import BETA_END, BETA_START, NoiseSchedule
 from mechanic_rl_ros.policy.tensors import check_tensors
@@ -38,22 +38,24 @@ def read_stanford(path: Path, cameras: dict[str, str] | None = None) -> Imported
     Raises:
         UserError: It cannot be read, or the policy is of another kind or has a part that is not supported.
     """
-    content = read_inert(path)
-    weights = content.get("state_dicts", {}) if isinstance(content, dict) else {}
-    tensors = weights.get("ema_model") or weights.get("model") if isinstance(weights, dict) else None
-    if not isinstance(tensors, dict) or "cfg" not in content:
+    archive = Archive(path)
+    content = archive.content if isinstance(archive.content, dict) else {}
+    weights = content.get("state_dicts")
+    records = (weights.get("ema_model") or weights.get("model")) if isinstance(weights, dict) else None
+    if not isinstance(records, dict) or "cfg" not in content:
         raise UserError(f"file {path} holds no workspace of diffusion_policy: give one of its checkpoints")
-    tensors = {name: tensor for name, tensor in tensors.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
-    settings = _Settings(plain(content["cfg"]), path)
+    try:
+        settings = _Settings(plain(content["cfg"]), path)
+    except ValueError as error:
+        raise UserError(f"file {path} has {error}: get a fresh copy") from error
     images, states = _observations(settings)
-    sources = {(cameras or {}).get(name, name): name for name in images}
-    if len(sources) < len(images) or (cameras or {}).keys() - set(images):
-        raise UserError(f"{path}: --camera must name a camera for each of {', '.join(images)}")
+    sources = camera_keys(list(images), cameras or {}, f"file {path}")
     config = _config(settings, tuple(sources), sum(states.values()))
-    policy = _weights(tensors, config, sources)
+    tensors = archive.tensors(records)
+    policy = _weights(tensors, config, sources, f"file {path}")
     _set_normalisers(policy, tensors, config, sources, states, settings)
     check_tensors(policy, policy_shapes(config), f"file {path}")
-    return Imported(config, policy, sources, next(iter(images.values())))
+    return Imported(config, policy, sources, {key: images[name] for key, name in sources.items()})
 
 
 class _Settings:
@@ -62,16 +64,14 @@ class _Settings:
     def __init__(self, data: Any, path: Path) -> None:
         self.data, self.path = data, path
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: Any = None, depth: int = 0) -> Any:
         """Value at a dotted name."""
         value = self.data
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        for _ in range(8):
-            reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
-            if reference is None:
-                break
-            value = self.get(reference[1])
+        reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+        if reference is not None:
+            value = self.get(reference[1], depth=depth + 1) if depth < 8 else None
         return default if value is None else value
 
     def need(self, name: str, kind: type) -> Any:
@@ -89,11 +89,12 @@ class _Settings:
 def _observations(settings: _Settings) -> tuple[dict[str, tuple[int, int]], dict[str, int]]:
     """Height and width of every image and length of every other observation, in alphabetical order."""
     images, states = {}, {}
-    for name, item in sorted(settings.need("shape_meta", dict).get("obs", {}).items()):
+    for name, item in sorted(settings.need("shape_meta.obs", dict).items()):
         shape = item.get("shape") if isinstance(item, dict) else None
-        if not isinstance(shape, list) or not all(isinstance(size, int) for size in shape):
+        is_image = isinstance(item, dict) and item.get("type") == "rgb"
+        if not isinstance(shape, list) or not all(type(size) is int for size in shape) or len(shape) != (3 if is_image else 1):
             raise UserError(f"{settings.path}: observation {name} has no valid shape: get a fresh copy of the checkpoint")
-        if item.get("type") == "rgb":
+        if is_image:
             images[name] = (shape[1], shape[2])
         else:
             states[name] = shape[0]
@@ -124,7 +125,7 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
     config = PolicyConfig(
         cameras=cameras,
         state_dim=state_dim,
-        action_dim=s.need("shape_meta.action.shape", list)[0],
+        action_dim=s.need("shape_meta.action.shape", list)[:1] and s.need("shape_meta.action.shape", list)[0],
         observation_horizon=s.need("n_obs_steps", int),
         prediction_horizon=s.need("horizon", int),
         action_horizon=s.need("n_action_steps", int),
@@ -154,15 +155,15 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
         ),
         clip=0,
     )
-    return PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    return PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict())), f"file {s.path}")
 
 
-def _weights(tensors: dict[str, Tensor], config: PolicyConfig, sources: dict[str, str]) -> dict[str, Tensor]:
+def _weights(tensors: dict[str, Tensor], config: PolicyConfig, sources: dict[str, str], what: str) -> dict[str, Tensor]:
     keys = {"rgb": SHARED, **{name: key for key, name in sources.items()}}
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name.startswith("model."):
-            found.update(unet_tensor(name.removeprefix("model."), tensor.float(), config, torch.arange(config.observation_dim)))
+            found.update(unet_tensor(name.removeprefix("model."), tensor.float(), config, torch.arange(config.observation_dim), what))
         elif name.startswith("obs_encoder.key_model_map.") and not name.endswith("num_batches_tracked"):
             key, _, rest = name.removeprefix("obs_encoder.key_model_map.").partition(".")
             found[f"encoders.{keys.get(key, key)}.backbone.{rest}"] = tensor.float()
@@ -189,6 +190,4 @@ def _set_normalisers(
     if settings.get("policy.obs_encoder.imagenet_norm", False):  # on top of the other
         mean, deviation = torch.tensor(IMAGENET_MEAN).double(), torch.tensor(IMAGENET_DEVIATION).double()
         colours = {key: (offset + scale * mean, scale * deviation) for key, (offset, scale) in colours.items()}
-    for key in [SHARED] if config.encoder.shared else config.cameras:  # type: ignore[union-attr]
-        offset, scale = colours[config.cameras[0] if key == SHARED else key]
-        policy[f"encoders.{key}.mean"], policy[f"encoders.{key}.deviation"] = offset.float().reshape(3, 1, 1), scale.float().reshape(3, 1, 1)
+    set_colours(policy, config, colours, f"file {settings.path}")

@@ -22,12 +22,13 @@ from mechanic_rl_ros.nodes.payloads import PayloadReceiver
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.device import pick_device
+from mechanic_rl_ros.policy.tensors import bytes_of
 from mechanic_rl_ros.policy.weights import unpack_weights
 from mechanic_rl_ros.transfer import WEIGHTS, Completed, Inbox
 
 MODES = ("alternate", "gate", "plain", "best")
 FUTURE_NS = 1_000_000_000  # a stamp further ahead comes from another clock
-UNPACK_BUDGET = 64 * 1024 * 1024  # bytes of weights that are accepted at most
+UNPACK_BUDGET = 64 * 1024 * 1024  # bytes of weights that are accepted at most, unless one version of this policy has more
 
 
 @dataclass
@@ -49,14 +50,15 @@ class PolicyNode(Node):
         path = self.parameter("checkpoint", "", "folder of the policy to start from")
         seed = self.parameter("seed", 0, "seed of the sampling noise", low=0, high=2**31)
         device = self.parameter("device", "auto", "cpu, cuda, or auto: cuda where there is one")
-        self.action_horizon = self.parameter("action_horizon", 4, "actions played until the next chunk is computed, T_a", low=1, high=64)
+        horizon = self.parameter("action_horizon", 0, "actions played until the next chunk is computed, T_a; 0: as many as the checkpoint says", low=0, high=64)
         self.mode = self.parameter("mode", "alternate", "alternate (every second episode best-of-N: the learner compares), gate, plain or best")
         if self.mode not in MODES:
             raise UserError(f"parameter mode of policy_node is {self.mode!r}: use one of {', '.join(MODES)}")
         self.oldest_ns = round(1e9 * min(camera.max_age for camera in self.embodiment.cameras.values()))
         torch.set_num_threads(1)  # more threads would take the cores from the control path
         checkpoint = Checkpoint.load(path, self.embodiment)
-        longest = checkpoint.config.prediction_horizon
+        self.action_horizon = horizon or checkpoint.config.action_horizon
+        longest = checkpoint.config.prediction_horizon - checkpoint.config.past_actions
         if self.action_horizon > longest:
             raise UserError(f"parameter action_horizon of policy_node is {self.action_horizon}: the checkpoint predicts {longest} actions, use at most that")
         self.actor = Actor(checkpoint, device=pick_device(device), seed=seed)
@@ -72,7 +74,8 @@ class PolicyNode(Node):
         self.status = self.create_publisher(msg.PolicyStatus, "policy_status", qos.STATE)
         self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.EPISODE)
         self.observations = ObservationSubscriber(self, self._on_observation)
-        inbox = Inbox(WEIGHTS, limit_bytes=UNPACK_BUDGET, signature=self.actor.signature)
+        budget = max(UNPACK_BUDGET, 2 * bytes_of(self.actor.shapes))
+        inbox = Inbox(WEIGHTS, limit_bytes=budget, signature=self.actor.signature)
         self.receiver = PayloadReceiver(self, "weights", qos.STATE, inbox, self._on_weights)
         self.create_timer(1.0, self._publish_status, clock=self.wall)
         self._warm_up()

@@ -24,7 +24,7 @@ from mechanic_rl_ros.policy.weights import WeightsError, pack_weights, unpack_we
 
 __all__ = ["Checkpoint", "WeightsError", "critic_shapes", "pack_weights", "policy_shapes", "signature", "unpack_weights"]
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, WEIGHTS, DEMONSTRATIONS = "checkpoint.json", "weights.safetensors", "demonstrations.safetensors"
 
 
@@ -93,7 +93,7 @@ class Checkpoint:
         """
         folder = existing_folder(Path(path))
         manifest = _read_manifest(folder)
-        config, made_for = PolicyConfig.from_dict(manifest["config"]), Embodiment.from_dict(manifest["embodiment"])
+        config, made_for = PolicyConfig.from_dict(manifest["config"], f"checkpoint {path}"), Embodiment.from_dict(manifest["embodiment"])
         if embodiment is not None:
             embodiment.require_same(made_for, f"checkpoint {path}")
         if manifest["signature"] != signature(config):

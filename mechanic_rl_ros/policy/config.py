@@ -57,6 +57,9 @@ class TransformerDenoiserConfig:
 RESNET_WIDTHS = (64, 128, 256, 512)
 """Channels of the stages of a ResNet."""
 
+LAST_GROUPS = 8
+"""The published U-Net has eight groups in its last block, whatever it has elsewhere."""
+
 
 @dataclass(frozen=True)
 class ConvEncoderConfig:
@@ -167,11 +170,11 @@ class PolicyConfig:
         """
         _require_fields(data, cls, what)
         cameras = data["cameras"]
-        if not isinstance(cameras, list) or not all(isinstance(key, str) for key in cameras):
+        if not isinstance(cameras, list) or not cameras or not all(isinstance(key, str) for key in cameras):
             raise UserError(f"{what}: cameras must be names: {HINT}")
         parts = {name: _part(kinds, data[name], f"{what}, {name}") for name, kinds in PARTS.items()}
         sizes = {name: value for name, value in data.items() if name not in ("cameras", "schedule", *parts)}
-        _check_values(sizes, what, lowest={"clip": 0, "state_dim": 0, "past_actions": 0})
+        _check_values(cls, sizes, what, lowest={"clip": 0, "state_dim": 0, "past_actions": 0})
         config = cls(cameras=tuple(cameras), schedule=_schedule(data["schedule"], f"{what}, schedule"), **parts, **sizes)
         for reason, bad in _contradictions(config).items():
             if bad:
@@ -193,16 +196,20 @@ def _contradictions(config: PolicyConfig) -> dict[str, bool]:
     beyond = config.past_actions >= config.observation_horizon or config.past_actions + config.action_horizon > config.prediction_horizon
     found = {"more actions are executed than predicted": beyond}
     if isinstance(encoder, ResnetEncoderConfig):
+        found["a crop needs height and width, or neither"] = (encoder.crop[0] == 0) != (encoder.crop[1] == 0)
         found["there are ResNets of 18 and 34 layers, with groups that divide 64 channels"] = encoder.layers not in (18, 34) or encoder.group not in GROUPS
     if isinstance(denoiser, UnetDenoiserConfig):
         halvings = 2 ** (len(denoiser.widths) - 1)
         found[f"{config.prediction_horizon} actions cannot be halved {len(denoiser.widths) - 1} times"] = config.prediction_horizon % halvings != 0
-        found["widths of the U-Net are no multiples of its groups"] = any(width % denoiser.groups for width in denoiser.widths)
+        odd = any(width % denoiser.groups for width in denoiser.widths) or denoiser.widths[0] % LAST_GROUPS != 0
+        found[f"widths of the U-Net are no multiples of its groups (of {LAST_GROUPS}, the first)"] = odd
         found["the U-Net needs an odd kernel and an even step_width above 2"] = (
             denoiser.kernel % 2 == 0 or denoiser.step_width % 2 == 1 or denoiser.step_width < 4
         )
     if isinstance(denoiser, TransformerDenoiserConfig):
-        found["width of the transformer is no even multiple of its heads"] = denoiser.width % denoiser.heads != 0 or denoiser.width % 2 == 1
+        found["width of the transformer is no even multiple of its heads"] = (
+            denoiser.width % denoiser.heads != 0 or denoiser.width % 2 == 1 or denoiser.width < 4
+        )
     return found
 
 
@@ -223,14 +230,19 @@ def _part(kinds: dict[str, Any], data: Any, what: str) -> Any:
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "kind"}
     _require_fields(values, kind, what)
     lowest = {"scales": 0, "shared": 0, "group": 0, "crop": 0, **({"keypoints": 0} if kind is ResnetEncoderConfig else {})}
-    _check_values(values, what, lowest)
+    _check_values(kind, values, what, lowest)
     return kind(**values)
 
 
-def _check_values(values: dict[str, Any], what: str, lowest: dict[str, int]) -> None:
+def _check_values(kind: Any, values: dict[str, Any], what: str, lowest: dict[str, int]) -> None:
+    """Refuses whatever is not as many whole numbers as the default of ``kind`` has, each in its range. Lists may be of any length but none."""
+    defaults: dict[str, Any] = {item.name: item.default for item in fields(kind)}
     for name, value in values.items():
+        wanted, many = defaults[name], isinstance(value, tuple)
         numbers = value if isinstance(value, tuple) else (value,)
-        if not numbers or any(type(number) is not int or not lowest.get(name, 1) <= number <= 4096 for number in numbers):
+        shaped = many == isinstance(wanted, tuple) and (not many or name == "widths" or len(numbers) == len(wanted))
+        highest = 1 if name in ("scales", "shared") else 4096
+        if not shaped or not numbers or any(type(number) is not int or not lowest.get(name, 1) <= number <= highest for number in numbers):
             raise UserError(f"{what}: {name} is {value!r}, which cannot be: {HINT}")
 
 
@@ -239,7 +251,7 @@ def _schedule(data: Any, what: str) -> NoiseSchedule:
     for name, choices in CHOICES.items():
         if data[name] not in choices:
             raise UserError(f"{what}: {name} {data[name]!r} is unknown: use {', '.join(choices)}")
-    _check_values({name: data[name] for name in ("steps", "sampling_steps")}, what, lowest={})
+    _check_values(NoiseSchedule, {name: data[name] for name in ("steps", "sampling_steps")}, what, lowest={})
     if data["sampling_steps"] > data["steps"]:
         raise UserError(f"{what}: more sampling steps than diffusion steps: {HINT}")
     return NoiseSchedule(**data)

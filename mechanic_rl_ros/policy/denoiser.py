@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig
 
 TIME_DIM = 64
 
@@ -34,18 +34,6 @@ class Denoiser(nn.Module):
     def forward(self, noisy: Tensor, steps: Tensor, observation: Tensor) -> Tensor:
         """Both in one: (B, T_p, A), (B,) or (1,), (B, observation_dim) or (1, observation_dim) -> (B, T_p, A)."""
         return self.denoise(noisy, self.condition(steps, observation))
-
-
-def build_denoiser(config: PolicyConfig) -> Denoiser:
-    """The denoiser that a configuration describes."""
-    from mechanic_rl_ros.policy.transformer import TransformerDenoiser
-    from mechanic_rl_ros.policy.unet import UnetDenoiser
-
-    if isinstance(config.denoiser, MlpDenoiserConfig):
-        return MlpDenoiser(config, config.denoiser)
-    if isinstance(config.denoiser, UnetDenoiserConfig):
-        return UnetDenoiser(config, config.denoiser)
-    return TransformerDenoiser(config, config.denoiser)
 
 
 def step_embedding(steps: Tensor, size: int = TIME_DIM) -> Tensor:

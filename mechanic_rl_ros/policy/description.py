@@ -26,12 +26,20 @@ def read_architecture(path: str | os.PathLike[str], embodiment: Embodiment) -> P
     except yaml.YAMLError as error:
         raise UserError(f"policy description {path} is not valid YAML: {str(error).splitlines()[0]}") from error
     described = PolicyConfig.for_embodiment(embodiment).to_dict()
-    if not isinstance(data, dict) or data.keys() - described.keys():
-        unknown = ", ".join(map(str, data.keys() - described.keys())) if isinstance(data, dict) else "no fields"
-        raise UserError(f"policy description {path}: {unknown} is not known: use {', '.join(described)}")
+    own = [name for name in described if name not in ("cameras", "state_dim", "action_dim")]  # those are the robot's
+    if not isinstance(data, dict) or data.keys() - set(own):
+        unknown = ", ".join(map(str, data.keys() - set(own))) if isinstance(data, dict) else repr(data)
+        raise UserError(f"policy description {path}: {unknown} is not known: use {', '.join(own)}")
     for name, value in data.items():
-        described[name] = {**_defaults(name, value, described[name]), **value} if isinstance(value, dict) else value
-    return PolicyConfig.from_dict(described, f"policy description {path}")
+        described[name] = {**_defaults(name, value, described[name]), **value} if isinstance(value, dict) and isinstance(described[name], dict) else value
+    config = PolicyConfig.from_dict(described, f"policy description {path}")
+    crop = getattr(config.encoder, "crop", (0, 0))
+    for key, camera in embodiment.cameras.items():
+        if crop[0] > camera.height or crop[1] > camera.width:
+            raise UserError(
+                f"policy description {path}: a crop of {crop[0]}x{crop[1]} is larger than the {camera.height}x{camera.width} images of camera {key}"
+            )
+    return config
 
 
 def _defaults(name: str, value: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mechanic_rl_ros.policy.config import PolicyConfig
-from mechanic_rl_ros.policy.denoiser import Denoiser, build_denoiser
-from mechanic_rl_ros.policy.encoder import SHARED, build_encoders
+from mechanic_rl_ros.policy.denoiser import Denoiser
+from mechanic_rl_ros.policy.parts import SHARED, build_denoiser, build_encoders
 
 
 class DiffusionPolicy(nn.Module):

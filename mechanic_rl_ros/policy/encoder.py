@@ -5,20 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.policy.config import ConvEncoderConfig, PolicyConfig
-
-SHARED = "all"
-"""Key of an encoder that all cameras share."""
-
-
-def build_encoders(config: PolicyConfig) -> nn.ModuleDict:
-    """The encoders that a configuration describes, by camera key."""
-    from mechanic_rl_ros.policy.resnet import ResnetEncoder
-
-    own = config.encoder
-    if isinstance(own, ConvEncoderConfig):
-        return nn.ModuleDict({key: ConvEncoder(own) for key in config.cameras})
-    return nn.ModuleDict({key: ResnetEncoder(own) for key in ([SHARED] if own.shared else config.cameras)})
+from mechanic_rl_ros.policy.config import ConvEncoderConfig
 
 
 class SpatialSoftmax(nn.Module):

@@ -1,6 +1,7 @@
 """Noise schedules and samplers: squared cosine or linear, DDPM or DDIM, networks that predict the noise or the clean sample.
 
-Numbers and conventions are those of the schedulers in the ``diffusers`` library, which existing checkpoints were trained with.
+Numbers and conventions are those of the schedulers in the ``diffusers`` library, which existing checkpoints were trained with; but a step always goes
+to the next one visited.
 """
 
 from __future__ import annotations

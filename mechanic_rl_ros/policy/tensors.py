@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,11 @@ Shapes = dict[str, tuple[int, ...]]
 def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
     """Name -> shape."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def bytes_of(shapes: Shapes) -> int:
+    """Bytes that float32 tensors of these shapes take."""
+    return 4 * sum(math.prod(shape) for shape in shapes.values())
 
 
 def read_tensors(data: bytes, what: str, error: type[UserError] = UserError) -> dict[str, Tensor]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.policy.config import PolicyConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import LAST_GROUPS, PolicyConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.denoiser import Denoiser, step_embedding
-
-LAST_GROUPS = 8  # the published network has eight groups in its last block, whatever it has elsewhere
 
 
 class TimeConv(nn.Conv1d):

@@ -43,12 +43,12 @@ class RelativeMechanic(torch.optim.Optimizer):
     Averaged are the iterates z, not D: S moves a little in each step and multiplies all that was learned so far, and only an average over time
     takes that noise away.
 
-    No number has the unit of a gradient: a loss multiplied by anything that its precision can hold gives the same steps.
+    A loss in another unit gives the same steps, as long as its gradients stay between about 1e-12 and 1e18, where single precision can square them.
 
     The state is kept in fp32 for parameters of lower precision: four buffers of the size of the parameters (x_ref, D, x, second moment).
     Float32 parameters on the processor are moved by compiled passes, two over memory for a step.
 
-    A gradient that is not finite is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are. ``state_dict`` is keyed
+    A gradient that is not finite (or beyond 1e18) is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are. ``state_dict`` is keyed
     by position and continues bit-equally.
     """
 

@@ -21,7 +21,7 @@ class ReferenceRelativeMechanic:
     def __init__(self, start: Tensor, size: float) -> None:
         self.x_ref, self.size = start.to(torch.float64, copy=True), size
         self.y, self.x = self.x_ref.clone(), self.x_ref.clone()  # where gradients are taken; what acts
-        self.D, self.second = torch.zeros_like(self.y), torch.zeros_like(self.y)  # sum of all steps, in relative units; Adam's second moment
+        self.D, self.second = torch.zeros_like(self.y), torch.zeros_like(self.y)  # sum of all steps; Adam's second moment
         n = len(self.betas)
         self.m, self.V, self.r, self.s = [0.0] * n, [0.0] * n, [0.0] * n, [0.0] * n
         self.t = 0

@@ -53,6 +53,14 @@ def test_with_demonstrations_it_can_be_finetuned(run, folder, tmp_path):
     assert learner.status()["actor_loss"] > 0.0
 
 
+def test_demonstrations_that_are_none_are_refused(run, folder, tmp_path):
+    with pytest.raises(UserError, match="not a folder of demonstrations"):
+        run(folder, "--task", "lift", "--output", tmp_path / "ours", "--demonstrations", tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no solved demonstration"):
+        run(folder, "--task", "lift", "--output", tmp_path / "ours", "--demonstrations", tmp_path / "empty")
+
+
 def test_actions_are_scaled_to_the_robot_unless_they_are_already(run, folder, tmp_path):
     run(folder, "--task", "lift", "--output", tmp_path / "a")
     run(folder, "--task", "lift", "--output", tmp_path / "b", "--units", "normalised")

@@ -79,7 +79,7 @@ def test_horizons_schedule_and_cameras_are_those_of_the_original(published, tmp_
     assert (config.observation_horizon, config.prediction_horizon, config.action_horizon, config.past_actions) == (2, 8, 4, 1)
     assert (config.schedule.sampler, config.schedule.steps, config.schedule.visited) == ("ddim", 20, [16, 12, 8, 4, 0])
     assert imported.sources == {"overview": "observation.images.front", "wrist": "observation.images.wrist"}
-    assert imported.image_size == (48, 48)
+    assert imported.image_sizes == {"overview": (48, 48), "wrist": (48, 48)}
     assert PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -122,6 +122,44 @@ def test_what_cannot_be_imported_is_named_in_one_line(published, tmp_path, chang
     with pytest.raises(UserError, match=words) as refusal:
         read_lerobot(folder)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_number_that_never_changed_in_training_is_minus_one(published, tmp_path):
+    settings, statistics = published.make_settings(), published.make_statistics()
+    statistics["observation.state"]["max"][2] = statistics["observation.state"]["min"][2]
+    imported = read_lerobot(published.write_folder(tmp_path / "policy", settings, published.make_tensors(settings), statistics))
+    mean, deviation = imported.policy["frame_mean"][-4:], imported.policy["frame_deviation"][-4:]
+    seen = statistics["observation.state"]["min"]
+    torch.testing.assert_close((seen - mean) / deviation, -torch.ones(4), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda s, t, k: k["observation.state"].update(min=torch.zeros(3)), "min and max of observation.state"),
+        (lambda s, t, k: k["observation.images.front"].update(mean=torch.zeros(4, 1, 1)), "mean and std of observation.images.front"),
+        (lambda s, t, k: t.update({"diffusion.rgb_encoder.0.out.weight": torch.zeros(12)}), "leave.weight"),
+        (lambda s, t, k: t.update({"diffusion.rgb_encoder.0.backbone.0": torch.zeros(1)}), "unknown"),
+        (lambda s, t, k: t.update({"language.weight": torch.zeros(1)}), "language.weight is unknown"),
+        (lambda s, t, k: t.update({"diffusion.unet.mid_modules.0.cond_encoder.1.weight": torch.zeros(96, 5)}), "do not belong together"),
+    ],
+)
+def test_damaged_tensors_and_statistics_are_named_in_one_line(published, tmp_path, damage, words):
+    settings, statistics = published.make_settings(), published.make_statistics()
+    tensors = published.make_tensors(settings)
+    damage(settings, tensors, statistics)
+    folder = published.write_folder(tmp_path / "policy", settings, tensors, statistics)
+    with pytest.raises(UserError, match=words) as refusal:
+        read_lerobot(folder)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("key", ["a.b", "keys", "all", "Front"])
+def test_a_key_that_no_camera_can_have_is_refused(published, tmp_path, key):
+    settings = published.make_settings()
+    folder = published.write_folder(tmp_path / "policy", settings, published.make_tensors(settings), published.make_statistics())
+    with pytest.raises(UserError, match="cannot be the key of a camera"):
+        read_lerobot(folder, {"observation.images.front": key})
 
 
 def test_a_folder_with_missing_or_damaged_files_is_refused(published, tmp_path):

@@ -3,12 +3,13 @@
 import pickle
 import sys
 import types
+import zipfile
 
 import pytest
 import torch
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.importing.inert import read_inert
+from mechanic_rl_ros.importing.inert import Archive
 from mechanic_rl_ros.importing.stanford import read_stanford
 from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
 
@@ -179,29 +180,50 @@ def test_nothing_in_the_file_is_run(tmp_path):
 
     path = tmp_path / "trap.ckpt"
     torch.save({"cfg": Trap(), "state_dicts": {"model": {"model.x": torch.ones(2)}}}, path)
-    content = read_inert(path)
+    archive = Archive(path)
     assert not (tmp_path / "sprung").exists()
-    torch.testing.assert_close(content["state_dicts"]["model"]["model.x"], torch.ones(2))
+    torch.testing.assert_close(archive.tensors(archive.content["state_dicts"]["model"])["model.x"], torch.ones(2))
     with pytest.raises(UserError, match="shape_meta"):
         read_stanford(path)
 
 
-def test_tensors_that_reach_beyond_their_storage_are_refused(tmp_path, monkeypatch):
-    path = tmp_path / "bad.ckpt"
-    tensor = torch.ones(4)
-    monkeypatch.setattr(torch._utils, "_rebuild_tensor_v2", torch._utils._rebuild_tensor_v2)
-    torch.save({"x": tensor}, path)
-    import zipfile
-
+def tampered(path, old, new):
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     name = next(name for name in entries if name.endswith("data.pkl"))
-    entries[name] = entries[name].replace(b"K\x04\x85", b"K\x40\x85")  # of size 64
+    assert old in entries[name]
+    entries[name] = entries[name].replace(old, new)
     with zipfile.ZipFile(path, "w") as archive:
         for entry, data in entries.items():
             archive.writestr(entry, data)
-    with pytest.raises(UserError, match="damaged"):
-        read_inert(path)
+    return path
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"K\x04\x85", b"K\x40\x85"), (b"K\x04tq", b"K\x40tq")])  # a size of 64; a storage of 64
+def test_tensors_that_reach_beyond_their_storage_are_refused(tmp_path, old, new):
+    path = tmp_path / "bad.ckpt"
+    torch.save({"x": torch.ones(4)}, path)
+    archive = Archive(tampered(path, old, new))
+    with pytest.raises(UserError, match="beyond its storage"):
+        archive.tensors(archive.content)
+
+
+def test_what_is_no_tensor_is_not_taken_for_one(tmp_path):
+    path = tmp_path / "state.ckpt"
+    torch.save({"x": torch.ones(4), "y": torch._utils._rebuild_tensor_v2}, path)
+    archive = Archive(path)
+    assert list(archive.tensors(archive.content)) == ["x"]  # a function is no tensor
+    assert not archive.tensors(archive.content)["x"].requires_grad
+
+
+def test_a_configuration_without_end_is_refused(tmp_path):
+    shared: list = [1]
+    for _ in range(20):
+        shared = [shared] * 12
+    path = tmp_path / "deep.ckpt"
+    torch.save({"cfg": {"a": shared}, "state_dicts": {"model": {"x": torch.ones(1)}}}, path)
+    with pytest.raises(UserError, match="without end"):
+        read_stanford(path)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +234,9 @@ def test_tensors_that_reach_beyond_their_storage_are_refused(tmp_path, monkeypat
         ({"noise_scheduler": {"beta_schedule": "sigmoid"}}, "beta_schedule 'sigmoid'"),
         ({"policy": {"kernel_size": None}}, "kernel_size"),
         ({"n_obs_steps": "${nowhere}"}, "n_obs_steps"),
+        ({"n_obs_steps": "${n_obs_steps}"}, "n_obs_steps"),
+        ({"shape_meta": {"obs": None, "action": {"shape": [4]}}}, "shape_meta.obs"),
+        ({"shape_meta": {"obs": {"front": {"shape": [], "type": "rgb"}}, "action": {"shape": [4]}}}, "front has no valid shape"),
         ({"shape_meta": {"obs": {"front": {"shape": [3, 48, 48], "type": "rgb"}}, "action": {"shape": [4]}}}, "low-dimensional"),
     ],
 )
@@ -220,6 +245,14 @@ def test_what_cannot_be_imported_is_named_in_one_line(published, foreign, tmp_pa
     with pytest.raises(UserError, match=words) as refusal:
         read_stanford(path)
     assert "\n" not in str(refusal.value)
+
+
+def test_cameras_that_share_an_encoder_must_be_normalised_alike(published, foreign, tmp_path):
+    settings = make_settings(obs_encoder={"share_rgb_model": True})
+    tensors = make_tensors(published, settings)
+    tensors["normalizer.params_dict.wrist.scale"] = torch.full((1,), 3.0)
+    with pytest.raises(UserError, match="normalised differently"):
+        read_stanford(foreign.write(tmp_path / "latest.ckpt", settings, tensors))
 
 
 def test_a_missing_normaliser_is_named(published, foreign, tmp_path):

@@ -197,7 +197,7 @@ def test_a_checkpoint_of_another_robot_is_refused_with_the_line_that_differs(ros
     ("parameters", "words"),
     [
         ({"mode": "lucky"}, "alternate, gate, plain, best"),
-        ({"action_horizon": 0}, "between 1 and 64"),
+        ({"action_horizon": -1}, "between 0 and 64"),
         ({"action_horizon": 9}, "predicts 8 actions"),
         ({"device": "abacus"}, "device abacus"),
     ],

@@ -19,9 +19,9 @@ from mechanic_rl_ros.policy.config import (
     UnetDenoiserConfig,
     signature,
 )
-from mechanic_rl_ros.policy.denoiser import build_denoiser
 from mechanic_rl_ros.policy.description import read_architecture
 from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
+from mechanic_rl_ros.policy.parts import build_denoiser
 from mechanic_rl_ros.policy.resnet import ResnetEncoder
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
 from mechanic_rl_ros.tuner import RelativeMechanic
@@ -217,13 +217,24 @@ def test_shipped_descriptions_can_be_read_and_built(checkpoint, name):
     ("text", "words"),
     [
         ("denoiser: [", "not valid YAML"),
-        ("width: 3", "width is not known: use cameras"),
-        ("7", "no fields is not known"),
+        ("width: 3", "width is not known: use observation_horizon"),
+        ("cameras: [top]", "cameras is not known"),
+        ("7", "7 is not known"),
         ("denoiser: {kind: unet, widths: [16, 32, 64, 128, 256]}", "8 actions cannot be halved 4 times"),
         ("denoiser: {kind: unet, widths: [12, 20]}", "multiples of its groups"),
         ("denoiser: {kind: transformer, width: 10, heads: 4}", "multiple of its heads"),
         ("encoder: {kind: resnet, layers: 50}", "18 and 34 layers"),
         ("encoder: {kind: resnet, group: 3}", "divide 64 channels"),
+        ("encoder: {kind: resnet, crop: 44}", "crop is 44"),
+        ("encoder: {kind: resnet, crop: [44]}", "crop is"),
+        ("encoder: {kind: resnet, crop: [0, 44]}", "height and width, or neither"),
+        ("encoder: {kind: resnet, crop: [96, 96]}", "larger than the 48x48 images"),
+        ("denoiser: {kind: unet, widths: 256}", "widths is 256"),
+        ("denoiser: {kind: unet, scales: 3}", "scales is 3"),
+        ("denoiser: {kind: unet, widths: [12, 24], groups: 4}", "of 8, the first"),
+        ("denoiser: {kind: mlp, width: [224]}", "width is"),
+        ("denoiser: {kind: transformer, width: 2, heads: 1}", "multiple of its heads"),
+        ("prediction_horizon: {a: 1}", "prediction_horizon is"),
     ],
 )
 def test_a_description_that_makes_no_sense_is_refused_with_the_reason(checkpoint, tmp_path, text, words):

@@ -6,9 +6,9 @@ import torch
 
 from mechanic_rl_ros.policy.config import ConvEncoderConfig
 from mechanic_rl_ros.policy.critic import TwinQ
-from mechanic_rl_ros.policy.denoiser import build_denoiser
 from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
 from mechanic_rl_ros.policy.encoder import ConvEncoder, SpatialSoftmax
+from mechanic_rl_ros.policy.parts import build_denoiser
 
 
 def test_the_spatial_softmax_finds_a_peak():
