@@ -22,7 +22,8 @@ from mechanic_rl_ros.tuner.relative_passes import Columns, Numbers
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 S_DECAY = 0.01
-UNIT = 0.15  # of the network's size: what one step changes at scale 1, before averaging
+UNIT = 0.05  # of the network's size: what one step changes at scale 1, before averaging
+STAKE = 3.0  # of all bettors together without any reward (s_init); what is beyond 1 is not played
 NUMBERS = Numbers(momentum=0.9, decay=0.999, epsilon=1e-16, weight_decay=0.01)
 TINY = 1e-100  # in denominators that are zero only where nothing was ever seen; bettors count in double precision
 
@@ -32,11 +33,11 @@ class RelativeMechanic(torch.optim.Optimizer):
 
     Three published ideas, joined so that no number depends on the problem:
 
-    * A relative unit: a step is 15 percent of the root mean square of all parameters before training, so that the scale starts at 1 instead of 1e-8
+    * A relative unit: a step is five percent of the root mean square of all parameters before training, so that the scale starts at 1 instead of 1e-8
       and has nothing to discover but a factor of order one. The network's size and not the tensor's: gains of norms, which are far larger than the
       weights beside them, must not move faster than those.
     * Mechanic (Cutkosky, Defazio, Mehta: Mechanic, a learning rate tuner, NeurIPS 2023): the sum of all steps D is multiplied by a scale S, learned
-      online from h = <D, g>, the slope of the loss along D.
+      online from h = <D, g>, the slope of the loss along D. S is never played above 1, so that the first steps cannot ruin what was pretrained.
     * Schedule-Free averaging (Defazio et al., The road less scheduled, NeurIPS 2024), which makes of any online learner z one whose average x is as
       good as z is on average. Here z = x_ref + S D is Mechanic; gradients, and with them h, are taken at y = 0.1 z + 0.9 x; x acts.
 
@@ -63,7 +64,7 @@ class RelativeMechanic(torch.optim.Optimizer):
 
     @property
     def scale(self) -> float:
-        """Learned scale in relative units, mean over all tensors, weighted by their size; 1 before the first step."""
+        """Learned scale in relative units, in [0, 1], mean over all tensors, weighted by their size; 1 before the first step."""
         known = [tensor for group in self.param_groups for tensor in group["params"] if tensor in self.state]
         scales = [self.state[tensor]["bettors"][3].sum() * tensor.numel() for tensor in known]
         return float(torch.stack(scales).sum()) / sum(tensor.numel() for tensor in known) if scales else 1.0
@@ -169,5 +170,5 @@ def _bet(bettors: Tensor, slopes: Tensor, first: Tensor) -> Tensor:
     v = betas.square() * v + h.square()
     deviation = v.sqrt().clamp_min(TINY)
     r = (betas * r - s * h).clamp_min(0.0)
-    s = torch.where(first.to(slopes.device)[:, None], 1.0 / len(BETAS), (m / len(BETAS) + r) / deviation)
-    return torch.stack([m, v, r, s])
+    s = torch.where(first.to(slopes.device)[:, None], STAKE / len(BETAS), (STAKE * m / len(BETAS) + r) / deviation)
+    return torch.stack([m, v, r, s / s.sum(dim=1, keepdim=True).clamp_min(1.0)])

@@ -15,7 +15,7 @@ class ReferenceRelativeMechanic:
     """
 
     betas = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-    s_decay, unit, weight_decay, epsilon = 0.01, 0.15, 0.01, 1e-16
+    s_decay, unit, stake, weight_decay, epsilon = 0.01, 0.05, 3.0, 0.01, 1e-16
     momentum, second_moment = 0.9, 0.999
 
     def __init__(self, start: Tensor, size: float) -> None:
@@ -55,4 +55,6 @@ class ReferenceRelativeMechanic:
             self.V[i] = beta**2 * self.V[i] + h * h
             deviation = max(self.V[i] ** 0.5, 1e-100)
             self.r[i] = max(0.0, beta * self.r[i] - self.s[i] * h)
-            self.s[i] = 1 / n if self.t == 1 else (self.m[i] / n + self.r[i]) / deviation
+            self.s[i] = self.stake / n if self.t == 1 else (self.stake * self.m[i] / n + self.r[i]) / deviation
+        beyond = max(1.0, sum(self.s))
+        self.s = [s / beyond for s in self.s]

@@ -19,10 +19,10 @@ TINY = BehaviourCloningConfig(encoder_updates=2, denoiser_updates=2, encoder_bat
 def test_a_cloned_policy_solves_the_toy_task_where_a_random_one_does_not(world, practise):
     demonstrations = [practise(seed) for seed in range(16)]
     actor = Actor(clone(demonstrations, QUICK))
-    solved = sum(run_episode(world, actor, seed).success for seed in range(1000, 1012))
     random = Actor(clone(demonstrations, TINY))
-    assert solved >= 9
-    assert solved > 4 + sum(run_episode(world, random, seed).success for seed in range(1000, 1012))
+    solved, by_chance = ([run_episode(world, who, seed).success for seed in range(1000, 1036)] for who in (actor, random))
+    assert sum(solved[:12]) >= 9
+    assert sum(solved) > 12 + sum(by_chance)  # a third of the scenes: an untrained policy solves some of this task, too
 
 
 def test_cloning_is_reproducible_and_reports_every_update(practise):

@@ -109,7 +109,7 @@ def test_gradients_that_agree_for_ever_cannot_overflow_the_scale():
     for _ in range(3000):
         parameter.grad = -torch.ones(4)
         tuner.step()
-    assert 0.0 < tuner.scale < 150.0  # the pull towards the origin holds it near 1 / lambda
+    assert 0.0 < tuner.scale <= 1.0 + 1e-12
     assert bool(torch.isfinite(parameter.detach()).all())
 
 
@@ -119,7 +119,7 @@ def test_the_first_step_of_every_tensor_is_one_relative_unit_of_the_network():
     tuner = RelativeMechanic(parameters)
     descend(tuner, parameters, 1)
     for tensor, start in zip(parameters, starts, strict=True):
-        assert float((tensor.detach() - start).square().mean().sqrt()) == pytest.approx(0.15 * size, rel=0.05)
+        assert float((tensor.detach() - start).square().mean().sqrt()) == pytest.approx(0.05 * size, rel=0.05)
     assert tuner.scale == pytest.approx(1.0)
 
 
@@ -139,7 +139,7 @@ def test_an_outsized_gradient_makes_no_outsized_step():
     before = tuner.state[parameter]["direction"].clone()
     parameter.grad = torch.full((100,), 1e6)
     tuner.step()
-    assert float((tuner.state[parameter]["direction"] - before).square().mean().sqrt()) <= 0.1501
+    assert float((tuner.state[parameter]["direction"] - before).square().mean().sqrt()) <= 0.0501
 
 
 @pytest.mark.parametrize("size", [0.001, 0.03, 1.0])
