@@ -52,6 +52,7 @@ class Graph:
         self.states, self.chunks = hear(State, "episode", qos.STATE), hear(msg.ActionChunk, "action_chunk", qos.COMMAND)
         self.policy, self.learner = hear(msg.PolicyStatus, "policy_status", qos.STATE), hear(msg.LearnerStatus, "learner_status", qos.STATE)
         self.joints = hear(JointState, EMBODIMENT.joints.topic, qos.SENSOR)
+        self.executed = hear(msg.ExecutedAction, "executed_action", qos.COMMAND)
         return self
 
     def await_(self, condition, what):
@@ -130,16 +131,15 @@ def test_when_the_policy_is_killed_the_arm_stops_until_the_policy_is_back(graph)
     graph.await_moving_episode()
     pid = graph.kill("policy_node")
     since_ns, number = graph.now_ns(), graph.states[-1].number
-    graph.chunks.clear()
     graph.joints.clear()
+    graph.executed.clear()
     graph.await_restart("policy_node", pid)
-    restarted_ns = graph.now_ns()  # a chunk of the old policy may still have been under way
 
-    def new_chunks():
-        return [chunk for chunk in graph.chunks if nanoseconds(chunk.header.stamp) > restarted_ns]
+    def acted():  # as the command node says: it may hear the new policy before this test does
+        return [e for e in graph.executed if e.source == e.POLICY and nanoseconds(e.header.stamp) > since_ns + STOP_S * 1e9]
 
-    graph.await_(new_chunks, "an action of the new policy")
-    back_ns = nanoseconds(new_chunks()[0].header.stamp)
+    graph.await_(acted, "an action of the new policy")
+    back_ns = nanoseconds(acted()[0].header.stamp) - EMBODIMENT.period_ns  # an interval counts for whoever acted longest
     still = [state for state in graph.joints if since_ns + STOP_S * 1e9 < nanoseconds(state.header.stamp) < back_ns]
     assert len(still) > 10, "the absence was long enough to see something"
     assert max(map(graph.speed, still)) < RESTING
