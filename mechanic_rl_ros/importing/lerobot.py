@@ -117,14 +117,14 @@ def _config(s: dict[str, Any], shapes: dict[str, tuple[int, ...]], cameras: tupl
                 keypoints=int(s["spatial_softmax_num_keypoints"]),
                 group=16 if s.get("use_group_norm", True) else 0,
                 crop=tuple(s["crop_shape"]) if s.get("crop_shape") else (0, 0),
-                shared=int(not s.get("use_separate_rgb_encoder_per_camera", False)),
+                shared=not s.get("use_separate_rgb_encoder_per_camera", False),
             ),
             denoiser=UnetDenoiserConfig(
                 widths=tuple(s["down_dims"]),
                 kernel=int(s["kernel_size"]),
                 groups=int(s["n_groups"]),
                 step_width=int(s["diffusion_step_embed_dim"]),
-                scales=int(s["use_film_scale_modulation"]),
+                scales=s["use_film_scale_modulation"],
             ),
             schedule=NoiseSchedule(
                 curve="linear" if s["beta_schedule"] == "linear" else "squared_cosine",
@@ -138,7 +138,7 @@ def _config(s: dict[str, Any], shapes: dict[str, tuple[int, ...]], cameras: tupl
             clip=0,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / 'config.json'} has no valid {error}: get a fresh copy of the policy") from error
+        raise UserError(f"{folder / 'config.json'} has a wrong or missing value ({error}): get a fresh copy of the policy") from error
     return PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict())), f"policy {folder}")
 
 

@@ -121,11 +121,14 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
     }
     for name in (name for name, bad in refused.items() if bad):
         raise UserError(f"{s.path}: {name} {s.get(name)!r} is not supported: only the U-Net image policy with ResNets of torchvision can be imported")
+    action = s.need("shape_meta.action.shape", list)
+    if len(action) != 1:
+        raise UserError(f"{s.path}: its action has shape {action}: only a vector can be imported")
     crop, steps = s.get("policy.obs_encoder.crop_shape"), s.need(f"{noise}.num_train_timesteps", int)
     config = PolicyConfig(
         cameras=cameras,
         state_dim=state_dim,
-        action_dim=s.need("shape_meta.action.shape", list)[:1] and s.need("shape_meta.action.shape", list)[0],
+        action_dim=action[0],
         observation_horizon=s.need("n_obs_steps", int),
         prediction_horizon=s.need("horizon", int),
         action_horizon=s.need("n_action_steps", int),
@@ -135,14 +138,14 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
             keypoints=0,
             group=16 if s.get("policy.obs_encoder.use_group_norm", False) else 0,
             crop=tuple(crop) if isinstance(crop, list) else (0, 0),  # type: ignore[arg-type]
-            shared=int(s.get("policy.obs_encoder.share_rgb_model", False)),
+            shared=s.get("policy.obs_encoder.share_rgb_model", False),
         ),
         denoiser=UnetDenoiserConfig(
             widths=tuple(s.need("policy.down_dims", list)),
             kernel=s.need("policy.kernel_size", int),
             groups=s.need("policy.n_groups", int),
             step_width=s.need("policy.diffusion_step_embed_dim", int),
-            scales=int(s.get("policy.cond_predict_scale", False)),
+            scales=s.get("policy.cond_predict_scale", False),
         ),
         schedule=NoiseSchedule(
             curve="linear" if s.get(f"{noise}.beta_schedule") == "linear" else "squared_cosine",

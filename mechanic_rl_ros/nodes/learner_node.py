@@ -27,7 +27,7 @@ from mechanic_rl_ros.policy.acting import weight_shapes
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.device import pick_device
 from mechanic_rl_ros.policy.folder import existing_folder, set_aside
-from mechanic_rl_ros.policy.tensors import bytes_of
+from mechanic_rl_ros.policy.weights import transfer_budget
 from mechanic_rl_ros.replay.atomic import write_atomically
 from mechanic_rl_ros.replay.episode_file import decode_episode
 from mechanic_rl_ros.replay.store import EpisodeStore
@@ -36,7 +36,6 @@ from mechanic_rl_ros.transfer import EPISODE, WEIGHTS, Chunk, Completed, Inbox, 
 CHUNK_BYTES = 256 * 1024
 STOP_S = 8.0  # wall seconds that the update under way may take at the end
 EPISODE_BYTES = 64 * 1024 * 1024
-OUTBOX_BYTES = 64 * 1024 * 1024  # of weights that are held for policies, unless two versions of this policy have more
 STORE_PERIOD_S = 2.0  # wall seconds between two tries to store what the disk did not take
 MAX_UNSTORED = 64  # episodes that are kept in memory for that
 
@@ -59,8 +58,8 @@ class LearnerNode(Node):
         self.new_learner = partial(Learner.create, FilteredIqlConfig.from_yaml(config or None), self.checkpoint, seed, self.device)
         self.learner = self.new_learner()
         self.store = EpisodeStore(self.directory / "episodes", self.embodiment)
-        held = 3 * bytes_of(weight_shapes(self.learner.policy, self.learner.q))  # two versions, and room to spare
-        self.outbox = Outbox("", keep=2, limit_bytes=max(OUTBOX_BYTES, held), chunk_size=CHUNK_BYTES)
+        shapes = weight_shapes(self.learner.policy, self.learner.q)
+        self.outbox = Outbox("", keep=2, limit_bytes=transfer_budget(shapes), chunk_size=CHUNK_BYTES)
         self.episodes: deque[Episode] = deque()
         self.stored: set[str] = set()  # SHA-256 of episodes that lie in the store
         self.unstored: deque[Completed] = deque()

@@ -22,13 +22,11 @@ from mechanic_rl_ros.nodes.payloads import PayloadReceiver
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.device import pick_device
-from mechanic_rl_ros.policy.tensors import bytes_of
-from mechanic_rl_ros.policy.weights import unpack_weights
+from mechanic_rl_ros.policy.weights import transfer_budget, unpack_weights
 from mechanic_rl_ros.transfer import WEIGHTS, Completed, Inbox
 
 MODES = ("alternate", "gate", "plain", "best")
 FUTURE_NS = 1_000_000_000  # a stamp further ahead comes from another clock
-UNPACK_BUDGET = 64 * 1024 * 1024  # bytes of weights that are accepted at most, unless one version of this policy has more
 
 
 @dataclass
@@ -74,8 +72,7 @@ class PolicyNode(Node):
         self.status = self.create_publisher(msg.PolicyStatus, "policy_status", qos.STATE)
         self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.EPISODE)
         self.observations = ObservationSubscriber(self, self._on_observation)
-        budget = max(UNPACK_BUDGET, 2 * bytes_of(self.actor.shapes))
-        inbox = Inbox(WEIGHTS, limit_bytes=budget, signature=self.actor.signature)
+        inbox = Inbox(WEIGHTS, limit_bytes=transfer_budget(self.actor.shapes), signature=self.actor.signature)
         self.receiver = PayloadReceiver(self, "weights", qos.STATE, inbox, self._on_weights)
         self.create_timer(1.0, self._publish_status, clock=self.wall)
         self._warm_up()

@@ -33,7 +33,7 @@ class UnetDenoiserConfig:
         kernel: Width of the convolutions.
         groups: Of GroupNorm.
         step_width: Size of the embedding of diffusion steps.
-        scales: FiLM scales and shifts; shifts only when 0.
+        scales: FiLM scales and shifts; else it shifts only.
     """
 
     kind: ClassVar[str] = "unet"
@@ -41,7 +41,7 @@ class UnetDenoiserConfig:
     kernel: int = 5
     groups: int = 8
     step_width: int = 128
-    scales: int = 1
+    scales: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class ResnetEncoderConfig:
     keypoints: int = 32
     group: int = 16
     crop: tuple[int, int] = (0, 0)
-    shared: int = 0
+    shared: bool = False
 
     @property
     def features(self) -> int:
@@ -229,21 +229,28 @@ def _part(kinds: dict[str, Any], data: Any, what: str) -> Any:
         raise UserError(f"{what} is of unknown kind: use {', '.join(kinds)}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "kind"}
     _require_fields(values, kind, what)
-    lowest = {"scales": 0, "shared": 0, "group": 0, "crop": 0, **({"keypoints": 0} if kind is ResnetEncoderConfig else {})}
+    lowest = {"group": 0, "crop": 0, **({"keypoints": 0} if kind is ResnetEncoderConfig else {})}
     _check_values(kind, values, what, lowest)
     return kind(**values)
 
 
 def _check_values(kind: Any, values: dict[str, Any], what: str, lowest: dict[str, int]) -> None:
-    """Refuses whatever is not as many whole numbers as the default of ``kind`` has, each in its range. Lists may be of any length but none."""
+    """Refuses whatever is not of the type and length of the default of ``kind``, or out of range. ``widths`` may be as many as one likes, but not none."""
     defaults: dict[str, Any] = {item.name: item.default for item in fields(kind)}
     for name, value in values.items():
-        wanted, many = defaults[name], isinstance(value, tuple)
-        numbers = value if isinstance(value, tuple) else (value,)
-        shaped = many == isinstance(wanted, tuple) and (not many or name == "widths" or len(numbers) == len(wanted))
-        highest = 1 if name in ("scales", "shared") else 4096
-        if not shaped or not numbers or any(type(number) is not int or not lowest.get(name, 1) <= number <= highest for number in numbers):
+        if isinstance(defaults[name], bool):
+            sound = isinstance(value, bool)
+        elif isinstance(defaults[name], tuple):
+            sound = isinstance(value, tuple) and (len(value) > 0 if name == "widths" else len(value) == len(defaults[name]))
+            sound = sound and all(_is_size(number, lowest.get(name, 1)) for number in value)
+        else:
+            sound = _is_size(value, lowest.get(name, 1))
+        if not sound:
             raise UserError(f"{what}: {name} is {value!r}, which cannot be: {HINT}")
+
+
+def _is_size(value: Any, lowest: int) -> bool:
+    return type(value) is int and lowest <= value <= 4096
 
 
 def _schedule(data: Any, what: str) -> NoiseSchedule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,10 @@ from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig
 TIME_DIM = 64
 
 
-class Denoiser(nn.Module):
+class Denoiser(nn.Module, ABC):
     """What all denoisers have in common: a condition that is computed once for all steps of a sampler, and the network that reads it."""
 
+    @abstractmethod
     def condition(self, steps: Tensor, observation: Tensor) -> list[Tensor]:
         """What the network needs to know besides the noised chunk.
 
@@ -25,11 +27,10 @@ class Denoiser(nn.Module):
         Returns:
             Tensors whose first dimension is B, or 1.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def denoise(self, noisy: Tensor, condition: list[Tensor]) -> Tensor:
         """(B, T_p, A) noised chunks -> (B, T_p, A): the noise, or the clean chunk, as the schedule has it."""
-        raise NotImplementedError
 
     def forward(self, noisy: Tensor, steps: Tensor, observation: Tensor) -> Tensor:
         """Both in one: (B, T_p, A), (B,) or (1,), (B, observation_dim) or (1, observation_dim) -> (B, T_p, A)."""

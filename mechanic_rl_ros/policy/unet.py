@@ -56,7 +56,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, out: int, observation: int, own: UnetDenoiserConfig) -> None:
         super().__init__()
-        self.scales = bool(own.scales)
+        self.scales = own.scales
         self.enter = ConvBlock(channels, out, own.kernel, own.groups)
         self.by_step = nn.Linear(own.step_width, out * (1 + own.scales))
         self.by_observation = nn.Linear(observation, out * (1 + own.scales), bias=False)

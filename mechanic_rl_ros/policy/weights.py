@@ -10,13 +10,18 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.policy.tensors import LARGEST_WEIGHT, check_tensors, read_tensors, shapes_of
+from mechanic_rl_ros.policy.tensors import LARGEST_WEIGHT, Shapes, bytes_of, check_tensors, read_tensors, shapes_of
 
 HEADER = "mechanic_rl_ros"
 
 
 class WeightsError(UserError):
     """Weights that must not act."""
+
+
+def transfer_budget(shapes: Shapes) -> int:
+    """Bytes that whoever sends or takes weights of these shapes should allow: three versions, and never less than 64 MiB."""
+    return max(64 * 2**20, 3 * bytes_of(shapes))
 
 
 def pack_weights(version: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:

@@ -49,8 +49,8 @@ class RelativeMechanic(torch.optim.Optimizer):
     The state is kept in fp32 for parameters of lower precision: four buffers of the size of the parameters (x_ref, D, x, second moment).
     Float32 parameters on the processor are moved by compiled passes, two over memory for a step.
 
-    A gradient that is not finite (or beyond 1e18) is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are. ``state_dict`` is keyed
-    by position and continues bit-equally.
+    A gradient that is not finite (or beyond 1e18) is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are.
+    ``state_dict`` is keyed by position and continues bit-equally.
     """
 
     def __init__(self, params: Iterable[Any]) -> None:

@@ -108,7 +108,7 @@ def test_critics_learn_the_discounted_distance_to_success(checkpoint, practise):
     learner = Learner.create(dataclasses.replace(QUICK, critic_updates=1000, batch_size=32, demonstration_share=0.0, polyak=0.05), checkpoint)
     for seed in range(10):
         learner.add_episode(practise(seed, expert=seed % 4 < 2))
-    update(learner, 600)
+    update(learner, 150)
     rows = learner.practice.rows(learner.practice._rows)
     value = learner.value(learner.policy.observe(rows.frames)).detach()
     solved_now = (rows.returns > 0) & (rows.solved > 0)

@@ -1,5 +1,6 @@
 """policy_node: observations in, chunks out, weights swapped or refused."""
 
+import dataclasses
 import json
 import shutil
 
@@ -10,6 +11,7 @@ from mechanic_rl_ros import msg
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import nanoseconds
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
 
 EMBODIMENT = load_embodiment()
 T_A = 4
@@ -78,6 +80,21 @@ def test_every_fourth_observation_gives_a_chunk_with_its_stamp(policy):
     assert np.abs(chunk.actions).max() <= 1.0
     assert len(chunk.actions) == 32
     assert chunk.header.frame_id == EMBODIMENT.base_frame
+
+
+def test_as_many_actions_are_played_as_the_checkpoint_says_and_past_ones_never(ros, play, checkpoint_folder, tmp_path):
+    checkpoint = Checkpoint.load(checkpoint_folder)
+    config = dataclasses.replace(checkpoint.config, action_horizon=2, past_actions=1)
+    dataclasses.replace(checkpoint, config=config, critics=None).save(tmp_path / "other")
+    policy, stamps = Acting(ros, play, tmp_path / "other"), []
+    policy.begin()
+    for number in range(5):
+        stamps.append(policy.feed.instant())
+        if number % 2 == 0:
+            policy.probe.wait_for(lambda: policy.chunks and nanoseconds(policy.chunks[-1].header.stamp) == stamps[-1], "a chunk")
+    policy.settle()
+    assert [nanoseconds(chunk.header.stamp) for chunk in policy.chunks] == stamps[::2]
+    assert {chunk.horizon for chunk in policy.chunks} == {config.prediction_horizon - 1}
 
 
 def test_a_new_episode_starts_the_count_anew_and_older_observations_do_not_belong_to_it(policy):

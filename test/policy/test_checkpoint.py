@@ -9,8 +9,14 @@ import torch
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy import folder as folder_module
+from mechanic_rl_ros.policy.acting import acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig, signature
+from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig, UnetDenoiserConfig, signature
+from mechanic_rl_ros.policy.critic import TwinQ
+from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
+from mechanic_rl_ros.policy.tensors import shapes_of
+from mechanic_rl_ros.policy.weights import pack_weights, transfer_budget
+from mechanic_rl_ros.transfer import WEIGHTS, Inbox, Outbox
 
 
 def test_a_checkpoint_is_read_back_as_it_was_written(checkpoint, tmp_path):
@@ -147,3 +153,15 @@ def test_a_file_that_is_not_safetensors_is_refused_even_with_a_right_checksum(ch
     (tmp_path / "checkpoint.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="damaged"):
         Checkpoint.load(tmp_path)
+
+
+def test_two_versions_of_a_large_policy_wait_in_the_outbox_and_one_is_taken(checkpoint):
+    config = dataclasses.replace(checkpoint.config, denoiser=UnetDenoiserConfig(widths=(160, 320, 640)))
+    tensors = acting_tensors(DiffusionPolicy(config), TwinQ(config))
+    payload = pack_weights(1, tensors, {"signature": signature(config)})
+    assert len(payload) > 64 * 2**20, "larger than what is allowed without asking"
+    budget = transfer_budget(shapes_of(tensors))
+    outbox, inbox = Outbox("learner", keep=2, limit_bytes=budget), Inbox(WEIGHTS, limit_bytes=budget, signature=signature(config))
+    manifests = [outbox.put(WEIGHTS, f"weights_{version}", version, payload, signature(config)) for version in (1, 2)]
+    assert outbox.held_bytes == 2 * len(payload)
+    assert inbox.accept(manifests[1])

@@ -29,7 +29,7 @@ from mechanic_rl_ros.tuner import RelativeMechanic
 KINDS = {
     "mlp": MlpDenoiserConfig(width=32, depth=2, condition=16),
     "unet": UnetDenoiserConfig(widths=(16, 24), groups=4, step_width=16),
-    "unet that only shifts": UnetDenoiserConfig(widths=(8, 16, 24), groups=8, step_width=16, scales=0),
+    "unet that only shifts": UnetDenoiserConfig(widths=(8, 16, 24), groups=8, step_width=16, scales=False),
     "transformer": TransformerDenoiserConfig(layers=2, heads=2, width=24),
 }
 SMALL = PolicyConfig(cameras=("front",), state_dim=3, action_dim=2)
@@ -153,7 +153,7 @@ def test_pretrained_weights_come_from_a_local_file(tmp_path):
         encoder.load_pretrained(tmp_path / "nothing.safetensors")
 
 
-@pytest.mark.parametrize("shared", [0, 1])
+@pytest.mark.parametrize("shared", [False, True])
 def test_a_policy_of_other_parts_survives_a_checkpoint_and_acts_alike(checkpoint, observe, shared, tmp_path):
     torch.manual_seed(0)
     config = dataclasses.replace(
@@ -189,7 +189,7 @@ def test_two_architectures_with_the_same_tensors_and_another_meaning_have_differ
         ({"denoiser": {"kind": "diffuser"}}, "denoiser is of unknown kind: use mlp, unet, transformer"),
         ({"denoiser": {"kind": "mlp", "width": 32}}, "missing or unknown fields"),
         ({"denoiser": {"kind": "mlp", "width": 32, "depth": 0, "condition": 4}}, "depth is 0"),
-        ({"denoiser": {"kind": "unet", "widths": [], "kernel": 5, "groups": 8, "step_width": 8, "scales": 1}}, "widths"),
+        ({"denoiser": {"kind": "unet", "widths": [], "kernel": 5, "groups": 8, "step_width": 8, "scales": True}}, "widths"),
         ({"schedule": {**dataclasses.asdict(NoiseSchedule()), "curve": "cubic"}}, "curve 'cubic' is unknown"),
         ({"schedule": {**dataclasses.asdict(NoiseSchedule()), "sampling_steps": 51}}, "more sampling steps"),
         ({"past_actions": 2}, "more actions are executed"),
