@@ -20,7 +20,9 @@ def study(
             "lift-batch-512, lift-width-0.5, lift-width-4."
         ),
     ] = "lift,push,reach",
-    cells: Annotated[str, typer.Option(help="What to compare, separated by commas: tuner, controls, grid, or names such as prodigy.")] = "tuner,controls,grid",
+    cells: Annotated[
+        str, typer.Option(help="What to compare, separated by commas: tuner, controls, grid, ablations, or names such as prodigy.")
+    ] = "tuner,controls,grid",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Practice seeds of every cell, from 0.")] = 5,
     episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Practice episodes of every run.")] = 240,
     scenes: Annotated[int, typer.Option(min=4, max=100_000, help="Evaluation scenes at the end of every run.")] = 200,
@@ -82,9 +84,9 @@ def _cells(names: list[str]) -> list[Any]:
         UserError: A name is unknown.
     """
     from mechanic_rl_ros.study.table import TUNER
-    from mechanic_rl_ros.study.tuners import CONTROLS, Cell, grid
+    from mechanic_rl_ros.study.tuners import ABLATIONS, CONTROLS, Cell, grid
 
-    groups = {"tuner": [TUNER], "controls": [Cell(name) for name in CONTROLS], "grid": grid()}
+    groups = {"tuner": [TUNER], "controls": [Cell(name) for name in CONTROLS], "grid": grid(), "ablations": [Cell(name) for name in ABLATIONS]}
     single = {cell.name: cell for group in groups.values() for cell in group}
     found: list[Cell] = []
     for name in names:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.study.tuners import Cell, grid
+from mechanic_rl_ros.study.tuners import ABLATIONS, Cell, grid
 
 TUNER = Cell("relative")
 SHARE = 0.95  # of the best grid cell's mean that the tuner must reach
@@ -75,7 +75,7 @@ def best_of_grid(results: dict[Cell, Result]) -> Result | None:
 
 def controls(results: dict[Cell, Result]) -> list[Result]:
     """Other optimizers at their defaults, the best first."""
-    others = [result for cell, result in results.items() if not cell.actor_rate and cell != TUNER]
+    others = [result for cell, result in results.items() if not cell.actor_rate and cell != TUNER and cell.tuner not in ABLATIONS]
     return sorted(others, key=lambda result: -result.mean)
 
 

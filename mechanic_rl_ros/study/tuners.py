@@ -12,12 +12,16 @@ from torch import Tensor
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.tuner import Mechanic, RelativeMechanic
+from mechanic_rl_ros.tuner.relative import NUMBERS, UNIT
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 """Learning rates of the grid, for actor and critics alike."""
 
 CONTROLS = ("mechanic", "schedule-free", "prodigy", "d-adaptation", "dog", "trac", "adamw")
 """Other optimizers, at their authors' defaults."""
+
+ABLATIONS = ("no-bettor",)
+"""The tuner with a part taken out."""
 
 ACTOR_AVERAGE = 0.99  # decay of the exponential moving average that acts where an optimizer brings no average of its own
 
@@ -142,7 +146,11 @@ def _factory(cell: Cell) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
             optimizer = maker(own, role)
         except ModuleNotFoundError as error:
             raise UserError(f"tuner {cell.tuner} needs the Python package {error.name}: pip install -r requirements/dev.txt") from error
-        return ScheduleFree(optimizer, own) if cell.tuner == "schedule-free" else Averaged(optimizer, own, ACTOR_AVERAGE if role == "actor" else 0.0)
+        return (
+            ScheduleFree(optimizer, own)
+            if cell.tuner in ("schedule-free", "no-bettor")
+            else Averaged(optimizer, own, ACTOR_AVERAGE if role == "actor" else 0.0)
+        )
 
     return make
 
@@ -156,6 +164,13 @@ def _makers(cell: Cell) -> dict[str, Callable[[list[torch.nn.Parameter], str], A
         import schedulefree
 
         return schedulefree.AdamWScheduleFree(parameters)
+
+    def no_bettor(parameters: list[torch.nn.Parameter], role: str) -> Any:
+        # The tuner's step and averaging, with a scale that is always 1.
+        import schedulefree
+
+        size = float(torch.nn.utils.parameters_to_vector(parameters).detach().square().mean().sqrt())
+        return schedulefree.AdamWScheduleFree(parameters, lr=UNIT * size, eps=NUMBERS.epsilon, weight_decay=NUMBERS.weight_decay)
 
     def prodigy(parameters: list[torch.nn.Parameter], role: str) -> Any:
         import prodigyopt
@@ -180,4 +195,13 @@ def _makers(cell: Cell) -> dict[str, Callable[[list[torch.nn.Parameter], str], A
     def mechanic(parameters: list[torch.nn.Parameter], role: str) -> Any:
         return Mechanic(torch.optim.AdamW(parameters, lr=1.0))
 
-    return {"mechanic": mechanic, "schedule-free": schedule_free, "prodigy": prodigy, "d-adaptation": d_adaptation, "dog": dog, "trac": trac, "adamw": adamw}
+    return {
+        "mechanic": mechanic,
+        "schedule-free": schedule_free,
+        "prodigy": prodigy,
+        "d-adaptation": d_adaptation,
+        "dog": dog,
+        "trac": trac,
+        "adamw": adamw,
+        "no-bettor": no_bettor,
+    }
