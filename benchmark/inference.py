@@ -27,7 +27,7 @@ from mechanic_rl_ros.policy.acting import Actor, encode_observations
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.critic import TwinQ, Value
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
+from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
 from mechanic_rl_ros.policy.unet import TimeConv, TimeGrow
 
@@ -50,12 +50,12 @@ def main() -> None:
     embodiment = replace(embodiment, cameras={key: replace(spec, height=PIXELS, width=PIXELS) for key, spec in embodiment.cameras.items()})
     default = PolicyConfig.for_embodiment(embodiment, schedule=SCHEDULE)
     lerobot = replace(
-        default, prediction_horizon=16, action_horizon=8, encoder=ResnetEncoderConfig(crop=(84, 84)), denoiser=UnetDenoiserConfig(widths=(512, 1024, 2048))
+        default, prediction_horizon=16, action_horizon=8, encoder=ResnetEncoderConfig(crop=(84, 84)), head=UnetDenoiserConfig(widths=(512, 1024, 2048))
     )
     for name, config in (("embedded default", default), ("ResNet-18 and U-Net of LeRobot's default size", lerobot)):
         torch.manual_seed(0)
         critics = torch.nn.ModuleDict({"q": TwinQ(config), "value": Value(config)}).state_dict()
-        checkpoint = Checkpoint("lift", embodiment, config, DiffusionPolicy(config).state_dict(), critics)
+        checkpoint = Checkpoint("lift", embodiment, config, Policy(config).state_dict(), critics)
         actor = Actor(checkpoint, options.device)
         usual = conventional(actor.policy)
         contenders = [lambda actor=actor, usual=usual: plain(usual, actor), lambda actor=actor: ours(actor), lambda actor=actor: ours(actor, best_of_n=True)]
@@ -81,7 +81,7 @@ def ours(actor: Actor, best_of_n: bool = False) -> None:
     actor.act(best_of_n)
 
 
-def conventional(policy: DiffusionPolicy) -> DiffusionPolicy:
+def conventional(policy: Policy) -> Policy:
     """The same network with torch's own convolutions over time."""
     policy = copy.deepcopy(policy)
     for module in policy.modules():
@@ -92,7 +92,7 @@ def conventional(policy: DiffusionPolicy) -> DiffusionPolicy:
 
 
 @torch.inference_mode()
-def plain(policy: DiffusionPolicy, actor: Actor) -> None:
+def plain(policy: Policy, actor: Actor) -> None:
     """As it stands in most code."""
     scheduler = DDIMScheduler(num_train_timesteps=100, beta_schedule="squaredcos_cap_v2", clip_sample=True)
     frames = encode_observations(policy, [FRAME, FRAME], actor.device)
@@ -100,7 +100,7 @@ def plain(policy: DiffusionPolicy, actor: Actor) -> None:
     sample = torch.randn(1, actor.config.prediction_horizon, actor.config.action_dim, device=actor.device)
     scheduler.set_timesteps(10)
     for step in scheduler.timesteps:
-        noise = policy.denoiser(sample, step.expand(1).to(actor.device), observation)
+        noise = policy.head(sample, step.expand(1).to(actor.device), observation)
         sample = scheduler.step(noise, step, sample).prev_sample
     sample.cpu().numpy()
 

@@ -209,7 +209,7 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mechanic_rl_ros.embodiment import load_embodiment
     from mechanic_rl_ros.policy.checkpoint import Checkpoint
     from mechanic_rl_ros.policy.config import PolicyConfig
-    from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
+    from mechanic_rl_ros.policy.policy import Policy
 
     torch.manual_seed(0)
     embodiment = load_embodiment()
@@ -217,5 +217,5 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lengths = torch.tensor([12, 12, 16])
     frames, actions = torch.randn(40, config.frame_dim).half(), (2 * torch.rand(40, config.action_dim) - 1).half()
     folder = tmp_path_factory.mktemp("checkpoint") / "random"
-    Checkpoint("lift", embodiment, config, DiffusionPolicy(config).state_dict(), None, {"frames": frames, "actions": actions, "lengths": lengths}).save(folder)
+    Checkpoint("lift", embodiment, config, Policy(config).state_dict(), None, {"frames": frames, "actions": actions, "lengths": lengths}).save(folder)
     return folder

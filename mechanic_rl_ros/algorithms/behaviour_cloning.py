@@ -19,9 +19,9 @@ from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import PolicyConfig
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
 from mechanic_rl_ros.policy.frames import encode_episode
-from mechanic_rl_ros.policy.parts import build_denoiser
+from mechanic_rl_ros.policy.parts import build_head
+from mechanic_rl_ros.policy.policy import Policy, image_batch
 from mechanic_rl_ros.policy.resnet import ResnetEncoder
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
 from mechanic_rl_ros.tuner import RelativeMechanic
@@ -96,7 +96,7 @@ def clone(
         raise UserError(f"the policy sees {architecture.observation_horizon} frames: cloning is made for 2, set observation_horizon to 2")
     torch.manual_seed(seed)
     generator = torch.Generator(device=device).manual_seed(seed)
-    policy = DiffusionPolicy(architecture or PolicyConfig.for_embodiment(solved[0].embodiment)).to(device)
+    policy = Policy(architecture or PolicyConfig.for_embodiment(solved[0].embodiment)).to(device)
     if pretrained is not None:
         _load_pretrained(policy, pretrained)
     total = config.encoder_updates + config.denoiser_updates
@@ -116,7 +116,7 @@ def clone(
     return Checkpoint(solved[0].task, solved[0].embodiment, policy.config, state, None, pack_demonstrations(solved, frames), 0, metadata)
 
 
-def _load_pretrained(policy: DiffusionPolicy, path: str | os.PathLike[str]) -> None:
+def _load_pretrained(policy: Policy, path: str | os.PathLike[str]) -> None:
     encoders = [encoder for encoder in policy.encoders.values() if isinstance(encoder, ResnetEncoder)]
     if not encoders:
         raise UserError("the policy has no ResNet that pretrained weights could go into: choose encoder kind resnet with --policy")
@@ -125,7 +125,7 @@ def _load_pretrained(policy: DiffusionPolicy, path: str | os.PathLike[str]) -> N
 
 
 def _train_encoder(
-    policy: DiffusionPolicy, episodes: list[Episode], config: BehaviourCloningConfig, generator: torch.Generator, report: Callable[[int, float], None]
+    policy: Policy, episodes: list[Episode], config: BehaviourCloningConfig, generator: torch.Generator, report: Callable[[int, float], None]
 ) -> None:
     device = policy.frame_mean.device
     images = {key: torch.cat([image_batch(episode.images[key], device) for episode in episodes]) for key in policy.config.cameras}
@@ -135,21 +135,21 @@ def _train_encoder(
     policy.frame_deviation[policy.config.feature_dim :] = states.std(0).clamp_min(1e-3)
     policy.frame_deviation[: policy.config.feature_dim] = 0.3
     now, before, chunks = (tensor.to(device) for tensor in _pairs(episodes, policy.config))
-    tuner = RelativeMechanic([*policy.encoders.parameters(), *policy.denoiser.parameters()])
+    tuner = RelativeMechanic([*policy.encoders.parameters(), *policy.head.parameters()])
     for update in range(config.encoder_updates):
         rows = torch.randint(len(now), (config.encoder_batch,), generator=generator, device=device)
         seen = torch.cat([before[rows], now[rows]])
         views = {key: coloured(shifted(pictures[seen], config.shift, generator), config.colour, generator) for key, pictures in images.items()}
         frames = torch.cat([policy.encode(views), states[seen]], dim=-1)
         observation = policy.observe(torch.stack(frames.chunk(2), dim=1)).repeat(config.noise_samples, 1)
-        loss = policy.denoising_loss(observation, chunks[rows].repeat(config.noise_samples, 1, 1), generator).mean()
+        loss = policy.loss(observation, chunks[rows].repeat(config.noise_samples, 1, 1), generator).mean()
         report(update + 1, _descend(loss, tuner))
     with torch.no_grad():
-        torch._foreach_copy_([*policy.encoders.parameters(), *policy.denoiser.parameters()], tuner.averages())
+        torch._foreach_copy_([*policy.encoders.parameters(), *policy.head.parameters()], tuner.averages())
 
 
 def _train_denoiser(
-    policy: DiffusionPolicy,
+    policy: Policy,
     episodes: list[Episode],
     frames: list[Tensor],
     config: BehaviourCloningConfig,
@@ -160,15 +160,15 @@ def _train_denoiser(
     buffer = ReplayBuffer(policy.config, sum(len(item) for item in frames), gamma=1.0, device=device)
     for episode, encoded in zip(episodes, frames, strict=True):
         buffer.add(encoded, torch.from_numpy(episode.actions).to(device), torch.from_numpy(episode.rewards).to(device), solved=True, terminal=True)
-    policy.denoiser = build_denoiser(policy.config).to(device)
-    tuner, smooth = RelativeMechanic(policy.denoiser.parameters()), 1.0
+    policy.head = build_head(policy.config).to(device)
+    tuner, smooth = RelativeMechanic(policy.head.parameters()), 1.0
     for update in range(config.denoiser_updates):
         rows = buffer.sample(config.denoiser_batch, generator)
-        loss = policy.denoising_loss(policy.observe(rows.frames), rows.chunks, generator).mean()
+        loss = policy.loss(policy.observe(rows.frames), rows.chunks, generator).mean()
         smooth += 0.01 * (_descend(loss, tuner) - smooth)
         report(config.encoder_updates + update + 1, smooth)
     with torch.no_grad():
-        torch._foreach_copy_(list(policy.denoiser.parameters()), tuner.averages())
+        torch._foreach_copy_(list(policy.head.parameters()), tuner.averages())
     return smooth
 
 

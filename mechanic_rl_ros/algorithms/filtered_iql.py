@@ -27,8 +27,8 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
 from mechanic_rl_ros.policy.critic import TwinQ, Value
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
 from mechanic_rl_ros.policy.frames import encode_episode
+from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
 from mechanic_rl_ros.tuner import RelativeMechanic
 
@@ -95,7 +95,7 @@ class Learner:
             _critics(self.q, self.value).load_state_dict(checkpoint.critics)
         self.target_q = copy.deepcopy(self.q).requires_grad_(False)
         make = tuner or (lambda parameters, role: RelativeMechanic(parameters))
-        self.actor_tuner, self.critic_tuner = make(self.policy.denoiser.parameters(), "actor"), make(self.q.parameters(), "critic")
+        self.actor_tuner, self.critic_tuner = make(self.policy.head.parameters(), "actor"), make(self.q.parameters(), "critic")
         self.value_tuner = make(self.value.parameters(), "value")
         self.gate = Gate()
         self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device)
@@ -254,14 +254,14 @@ class Learner:
         weight = rows.solved * (advantage > self.config.advantage_floor * self.advantage_variance.sqrt())
         shown = round(self.config.batch_size * self.config.demonstration_share)
         weight[len(weight) - shown :] = 1.0
-        losses = self.policy.denoising_loss(observation, rows.chunks, self.generator)
+        losses = self.policy.loss(observation, rows.chunks, self.generator)
         loss = (weight * losses).mean() / weight.mean().clamp_min(1e-6)
         _descend(loss, self.actor_tuner)
         self._losses["actor_loss"] = float(loss.detach())
 
-    def _acting_networks(self) -> tuple[DiffusionPolicy, TwinQ, Value]:
+    def _acting_networks(self) -> tuple[Policy, TwinQ, Value]:
         policy, q, value = copy.deepcopy(self.policy), copy.deepcopy(self.q), copy.deepcopy(self.value)
-        pairs: list[tuple[nn.Module, Any]] = [(policy.denoiser, self.actor_tuner), (q, self.critic_tuner), (value, self.value_tuner)]
+        pairs: list[tuple[nn.Module, Any]] = [(policy.head, self.actor_tuner), (q, self.critic_tuner), (value, self.value_tuner)]
         for network, tuner in pairs:
             with torch.no_grad():
                 torch._foreach_copy_(list(network.parameters()), tuner.averages())

@@ -20,7 +20,7 @@ class Imported:
 
     Attributes:
         config: Its architecture.
-        policy: State of a ``DiffusionPolicy``; actions in the units of its training data.
+        policy: State of a ``Policy``; actions in the units of its training data.
         sources: What the original calls each camera, by camera key.
         image_sizes: Height and width of the images that it was trained on, by camera key.
     """
@@ -94,9 +94,9 @@ def unet_tensor(name: str, tensor: Tensor, config: PolicyConfig, columns: Tensor
     ours = next((rename(match) for pattern, rename in _UNET if (match := re.fullmatch(pattern, name))), name)
     ours = re.sub(r"\.(conv1|blocks\.0)\.block\.", ".enter.", ours)
     ours = re.sub(r"\.(conv2|blocks\.1)\.block\.", ".leave.", ours)
-    ours = f"denoiser.{ours.replace('.residual_conv.', '.shortcut.')}"
+    ours = f"head.{ours.replace('.residual_conv.', '.shortcut.')}"
     if ours.endswith(".cond_encoder.1.weight"):
-        stem, width = ours.removesuffix("cond_encoder.1.weight"), config.denoiser.step_width  # type: ignore[union-attr]
+        stem, width = ours.removesuffix("cond_encoder.1.weight"), config.head.step_width  # type: ignore[union-attr]
         if tensor.dim() != 2 or tensor.shape[1] != width + len(columns):
             raise UserError(
                 f"{what}: tensor {name} has shape {list(tensor.shape)}, but {width + len(columns)} columns are expected: its weights and its configuration "

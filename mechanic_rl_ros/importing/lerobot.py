@@ -119,7 +119,7 @@ def _config(s: dict[str, Any], shapes: dict[str, tuple[int, ...]], cameras: tupl
                 crop=tuple(s["crop_shape"]) if s.get("crop_shape") else (0, 0),
                 shared=not s.get("use_separate_rgb_encoder_per_camera", False),
             ),
-            denoiser=UnetDenoiserConfig(
+            head=UnetDenoiserConfig(
                 widths=tuple(s["down_dims"]),
                 kernel=int(s["kernel_size"]),
                 groups=int(s["n_groups"]),

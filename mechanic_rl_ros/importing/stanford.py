@@ -140,7 +140,7 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
             crop=tuple(crop) if isinstance(crop, list) else (0, 0),  # type: ignore[arg-type]
             shared=s.get("policy.obs_encoder.share_rgb_model", False),
         ),
-        denoiser=UnetDenoiserConfig(
+        head=UnetDenoiserConfig(
             widths=tuple(s.need("policy.down_dims", list)),
             kernel=s.need("policy.kernel_size", int),
             groups=s.need("policy.n_groups", int),

@@ -14,7 +14,7 @@ from torch import Tensor
 from mechanic_rl_ros.data import Observation
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.critic import TwinQ
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
+from mechanic_rl_ros.policy.policy import Policy, image_batch
 from mechanic_rl_ros.policy.tensors import Shapes, check_tensors, shapes_of
 from mechanic_rl_ros.policy.weights import WeightsError
 
@@ -22,7 +22,7 @@ from mechanic_rl_ros.policy.weights import WeightsError
 class Actor:
     """A policy that acts, on its own or best-of-N: N chunks are drawn and the critics' favourite is played.
 
-    The encoder never changes while a policy practises, so weights carry the denoiser and the two Q functions only; a fingerprint ties them to the
+    The encoder never changes while a policy practises, so weights carry the head and the two Q functions only; a fingerprint ties them to the
     encoder that they were trained with.
 
     Attributes:
@@ -43,7 +43,7 @@ class Actor:
         self.config, self.signature, self.samples = checkpoint.config, checkpoint.signature, samples
         self.embodiment = checkpoint.embodiment
         self.device = torch.device(device)
-        self.policy: DiffusionPolicy = checkpoint.build_policy(self.device).requires_grad_(False)
+        self.policy: Policy = checkpoint.build_policy(self.device).requires_grad_(False)
         self.fingerprint = self.policy.fingerprint()
         self.critic = TwinQ(self.config).to(self.device).requires_grad_(False)
         self.has_critic = checkpoint.critics is not None
@@ -94,7 +94,7 @@ class Actor:
         """Swaps the weights in place.
 
         Args:
-            tensors: Of ``unpack_weights``: ``denoiser.*`` and ``critic.*``.
+            tensors: Of ``unpack_weights``: ``head.*`` and ``critic.*``.
             version: Their version.
             metadata: Of ``unpack_weights``: ``encoder`` (fingerprint) and ``prefers_best_of_n``.
 
@@ -121,18 +121,18 @@ class Actor:
         return torch.stack([frames[0]] * (self.config.observation_horizon - len(frames)) + frames)[None]
 
 
-def acting_tensors(policy: DiffusionPolicy, critic: TwinQ) -> dict[str, Tensor]:
-    """What weights messages carry: the denoiser and the two Q functions."""
-    denoiser, twins = policy.denoiser.state_dict(), critic.state_dict()
-    return {**{f"denoiser.{name}": tensor for name, tensor in denoiser.items()}, **{f"critic.{name}": tensor for name, tensor in twins.items()}}
+def acting_tensors(policy: Policy, critic: TwinQ) -> dict[str, Tensor]:
+    """What weights messages carry: the head and the two Q functions."""
+    head, twins = policy.head.state_dict(), critic.state_dict()
+    return {**{f"head.{name}": tensor for name, tensor in head.items()}, **{f"critic.{name}": tensor for name, tensor in twins.items()}}
 
 
-def weight_shapes(policy: DiffusionPolicy, critic: TwinQ) -> Shapes:
+def weight_shapes(policy: Policy, critic: TwinQ) -> Shapes:
     """Names and shapes of ``acting_tensors``."""
     return shapes_of(acting_tensors(policy, critic))
 
 
-def encode_observations(policy: DiffusionPolicy, observations: list[Observation], device: torch.device) -> Tensor:
+def encode_observations(policy: Policy, observations: list[Observation], device: torch.device) -> Tensor:
     """Frames (B, frame_dim) of B observations."""
     images = {key: image_batch(np.stack([observation.images[key] for observation in observations]), device) for key in policy.config.cameras}
     states = torch.from_numpy(np.stack([observation.state for observation in observations])).to(device)

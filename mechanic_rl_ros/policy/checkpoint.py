@@ -17,14 +17,14 @@ from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.config import PolicyConfig, signature
 from mechanic_rl_ros.policy.critic import TwinQ, Value
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
 from mechanic_rl_ros.policy.folder import existing_folder, replacing_folder
+from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.tensors import MAX_BYTES, Shapes, check_tensors, read_tensors, shapes_of
 from mechanic_rl_ros.policy.weights import WeightsError, pack_weights, unpack_weights
 
 __all__ = ["Checkpoint", "WeightsError", "critic_shapes", "pack_weights", "policy_shapes", "signature", "unpack_weights"]
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, WEIGHTS, DEMONSTRATIONS = "checkpoint.json", "weights.safetensors", "demonstrations.safetensors"
 
 
@@ -36,7 +36,7 @@ class Checkpoint:
         task: Task name.
         embodiment: The robot.
         config: Architecture.
-        policy: State of a ``DiffusionPolicy``.
+        policy: State of a ``Policy``.
         critics: State of ``TwinQ`` (prefix ``q.``) and ``Value`` (prefix ``value.``); None before any finetuning.
         demonstrations: ``frames`` float16 (N, frame_dim), ``actions`` float16 (N, A), ``lengths`` int64 (E,): frames of each episode, one more than
             its actions (the last action of each is a filler); None when they are not shipped.
@@ -58,9 +58,9 @@ class Checkpoint:
         """Signature of the architecture."""
         return signature(self.config)
 
-    def build_policy(self, device: torch.device | str = "cpu") -> DiffusionPolicy:
+    def build_policy(self, device: torch.device | str = "cpu") -> Policy:
         """A policy with these weights, in evaluation mode."""
-        policy = DiffusionPolicy(self.config)
+        policy = Policy(self.config)
         policy.load_state_dict(self.policy)
         return policy.to(device).eval()
 
@@ -124,7 +124,7 @@ class Checkpoint:
 def policy_shapes(config: PolicyConfig) -> Shapes:
     """Names and shapes of a policy's tensors."""
     with torch.device("meta"):
-        return shapes_of(DiffusionPolicy(config).state_dict())
+        return shapes_of(Policy(config).state_dict())
 
 
 def critic_shapes(config: PolicyConfig) -> Shapes:

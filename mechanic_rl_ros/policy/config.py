@@ -100,10 +100,10 @@ class ResnetEncoderConfig:
 
 
 GROUPS = (0, 1, 2, 4, 8, 16, 32, 64)  # channels in a group of GroupNorm; 0: none
-DenoiserConfig = MlpDenoiserConfig | UnetDenoiserConfig | TransformerDenoiserConfig
+HeadConfig = MlpDenoiserConfig | UnetDenoiserConfig | TransformerDenoiserConfig
 EncoderConfig = ConvEncoderConfig | ResnetEncoderConfig
 PARTS: dict[str, dict[str, Any]] = {
-    "denoiser": {kind.kind: kind for kind in (MlpDenoiserConfig, UnetDenoiserConfig, TransformerDenoiserConfig)},
+    "head": {kind.kind: kind for kind in (MlpDenoiserConfig, UnetDenoiserConfig, TransformerDenoiserConfig)},
     "encoder": {kind.kind: kind for kind in (ConvEncoderConfig, ResnetEncoderConfig)},
 }
 """What the kinds of each part are called."""
@@ -122,7 +122,7 @@ class PolicyConfig:
         action_horizon: Actions that are executed before the next prediction (T_a), and that the critics judge.
         past_actions: First predicted actions, which belong to frames before the newest one and are never executed: T_o - 1 in many existing policies.
         encoder: From an image to features.
-        denoiser: From a noised chunk to what the schedule wants predicted.
+        head: From an observation to chunks.
         schedule: Noise, in training and in acting.
         clip: Standard deviations at which a normalised observation is cut off; 0: nowhere.
         critic_width: Hidden width of Q and V.
@@ -136,7 +136,7 @@ class PolicyConfig:
     action_horizon: int = 4
     past_actions: int = 0
     encoder: EncoderConfig = ConvEncoderConfig()
-    denoiser: DenoiserConfig = MlpDenoiserConfig()
+    head: HeadConfig = MlpDenoiserConfig()
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
     clip: int = 5
     critic_width: int = 256
@@ -192,29 +192,25 @@ def signature(config: PolicyConfig) -> str:
 
 
 def _contradictions(config: PolicyConfig) -> dict[str, bool]:
-    encoder, denoiser = config.encoder, config.denoiser
+    encoder, head = config.encoder, config.head
     beyond = config.past_actions >= config.observation_horizon or config.past_actions + config.action_horizon > config.prediction_horizon
     found = {"more actions are executed than predicted": beyond}
     if isinstance(encoder, ResnetEncoderConfig):
         found["a crop needs height and width, or neither"] = (encoder.crop[0] == 0) != (encoder.crop[1] == 0)
         found["there are ResNets of 18 and 34 layers, with groups that divide 64 channels"] = encoder.layers not in (18, 34) or encoder.group not in GROUPS
-    if isinstance(denoiser, UnetDenoiserConfig):
-        halvings = 2 ** (len(denoiser.widths) - 1)
-        found[f"{config.prediction_horizon} actions cannot be halved {len(denoiser.widths) - 1} times"] = config.prediction_horizon % halvings != 0
-        odd = any(width % denoiser.groups for width in denoiser.widths) or denoiser.widths[0] % LAST_GROUPS != 0
+    if isinstance(head, UnetDenoiserConfig):
+        halvings = 2 ** (len(head.widths) - 1)
+        found[f"{config.prediction_horizon} actions cannot be halved {len(head.widths) - 1} times"] = config.prediction_horizon % halvings != 0
+        odd = any(width % head.groups for width in head.widths) or head.widths[0] % LAST_GROUPS != 0
         found[f"widths of the U-Net are no multiples of its groups (of {LAST_GROUPS}, the first)"] = odd
-        found["the U-Net needs an odd kernel and an even step_width above 2"] = (
-            denoiser.kernel % 2 == 0 or denoiser.step_width % 2 == 1 or denoiser.step_width < 4
-        )
-    if isinstance(denoiser, TransformerDenoiserConfig):
-        found["width of the transformer is no even multiple of its heads"] = (
-            denoiser.width % denoiser.heads != 0 or denoiser.width % 2 == 1 or denoiser.width < 4
-        )
+        found["the U-Net needs an odd kernel and an even step_width above 2"] = head.kernel % 2 == 0 or head.step_width % 2 == 1 or head.step_width < 4
+    if isinstance(head, TransformerDenoiserConfig):
+        found["width of the transformer is no even multiple of its heads"] = head.width % head.heads != 0 or head.width % 2 == 1 or head.width < 4
     return found
 
 
 def part_to_dict(part: Any) -> dict[str, Any]:
-    """An encoder or a denoiser as plain data, its kind first."""
+    """An encoder or a head as plain data, its kind first."""
     return {"kind": part.kind, **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(part).items()}}
 
 

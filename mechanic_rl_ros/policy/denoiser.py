@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig
+from mechanic_rl_ros.policy.head import Head
 
 TIME_DIM = 64
 
 
-class Denoiser(nn.Module, ABC):
-    """What all denoisers have in common: a condition that is computed once for all steps of a sampler, and the network that reads it."""
+class Denoiser(Head):
+    """What all denoisers have in common: loss and sampler of diffusion, and a condition that is computed once for all steps of the sampler."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        self.schedule, self.chunk = config.schedule, (config.prediction_horizon, config.action_dim)
 
     @abstractmethod
     def condition(self, steps: Tensor, observation: Tensor) -> list[Tensor]:
@@ -35,6 +40,39 @@ class Denoiser(nn.Module, ABC):
     def forward(self, noisy: Tensor, steps: Tensor, observation: Tensor) -> Tensor:
         """Both in one: (B, T_p, A), (B,) or (1,), (B, observation_dim) or (1, observation_dim) -> (B, T_p, A)."""
         return self.denoise(noisy, self.condition(steps, observation))
+
+    def loss(self, observation: Tensor, chunks: Tensor, generator: torch.Generator) -> Tensor:
+        """Squared error of what the network predicts, noise or clean chunk, at one random diffusion step for each row; see ``Head``."""
+        steps = torch.randint(self.schedule.steps, (len(chunks),), generator=generator, device=chunks.device)
+        noise = torch.randn(chunks.shape, generator=generator, device=chunks.device)
+        wanted = noise if self.schedule.prediction == "epsilon" else chunks
+        return (self(self.schedule.add_noise(chunks, noise, steps), steps, observation) - wanted).square().mean(dim=(1, 2))
+
+    def sample(self, observation: Tensor, samples: int, generator: torch.Generator, explore: bool = False) -> Tensor:
+        """Denoises fresh noise; see ``Head``. There is nothing to explore beyond it."""
+        return self.decode(observation, torch.randn((samples, *self.chunk), generator=generator, device=observation.device), generator)
+
+    @torch.no_grad()
+    def decode(self, observation: Tensor, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Denoises chosen noise.
+
+        Args:
+            observation: (1, observation_dim) or (B, observation_dim).
+            noise: (B, T_p, A).
+            generator: Draws the noise that a DDPM sampler adds on the way.
+
+        Returns:
+            (B, T_p, A), normalised.
+        """
+        visited = torch.tensor(self.schedule.visited, device=observation.device)
+        # For one observation the condition of all steps is one batch.
+        told = self.condition(visited, observation) if len(observation) == 1 else None
+
+        def predict(sample: Tensor, place: int) -> Tensor:
+            step = slice(place, place + 1)
+            return self.denoise(sample, [part[step] for part in told] if told else self.condition(visited[step], observation))
+
+        return self.schedule.sample(predict, noise, generator)
 
 
 def step_embedding(steps: Tensor, size: int = TIME_DIM) -> Tensor:
@@ -65,7 +103,7 @@ class MlpDenoiser(Denoiser):
     """An MLP over the flattened chunk, modulated by observation and diffusion step."""
 
     def __init__(self, config: PolicyConfig, own: MlpDenoiserConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         chunk = config.prediction_horizon * config.action_dim
         self.observe = nn.Linear(config.observation_dim, own.condition)
         self.time = nn.Linear(TIME_DIM, own.condition)

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.data import Episode
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
+from mechanic_rl_ros.policy.policy import Policy, image_batch
 
 BATCH = 64
 
 
 @torch.no_grad()
-def encode_episode(policy: DiffusionPolicy, episode: Episode, device: torch.device | str = "cpu") -> Tensor:
+def encode_episode(policy: Policy, episode: Episode, device: torch.device | str = "cpu") -> Tensor:
     """Frames (T + 1, frame_dim) of an episode, computed in small batches."""
     parts = []
     for start in range(0, episode.steps + 1, BATCH):

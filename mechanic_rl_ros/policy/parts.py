@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from mechanic_rl_ros.policy.config import ConvEncoderConfig, MlpDenoiserConfig, PolicyConfig, UnetDenoiserConfig
-from mechanic_rl_ros.policy.denoiser import Denoiser, MlpDenoiser
+from mechanic_rl_ros.policy.denoiser import MlpDenoiser
 from mechanic_rl_ros.policy.encoder import ConvEncoder
+from mechanic_rl_ros.policy.head import Head
 from mechanic_rl_ros.policy.resnet import ResnetEncoder
 from mechanic_rl_ros.policy.transformer import TransformerDenoiser
 from mechanic_rl_ros.policy.unet import UnetDenoiser
@@ -23,10 +24,10 @@ def build_encoders(config: PolicyConfig) -> nn.ModuleDict:
     return nn.ModuleDict({key: ResnetEncoder(own) for key in ([SHARED] if own.shared else config.cameras)})
 
 
-def build_denoiser(config: PolicyConfig) -> Denoiser:
-    """The denoiser."""
-    if isinstance(config.denoiser, MlpDenoiserConfig):
-        return MlpDenoiser(config, config.denoiser)
-    if isinstance(config.denoiser, UnetDenoiserConfig):
-        return UnetDenoiser(config, config.denoiser)
-    return TransformerDenoiser(config, config.denoiser)
+def build_head(config: PolicyConfig) -> Head:
+    """The head."""
+    if isinstance(config.head, MlpDenoiserConfig):
+        return MlpDenoiser(config, config.head)
+    if isinstance(config.head, UnetDenoiserConfig):
+        return UnetDenoiser(config, config.head)
+    return TransformerDenoiser(config, config.head)

@@ -19,7 +19,7 @@ class TransformerDenoiser(Denoiser):
     seen: Tensor
 
     def __init__(self, config: PolicyConfig, own: TransformerDenoiserConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.frames, self.width, horizon = config.observation_horizon, own.width, config.prediction_horizon
         self.enter = nn.Linear(config.action_dim, own.width)
         self.action_places = nn.Parameter(0.02 * torch.randn(1, horizon, own.width))

@@ -78,7 +78,7 @@ class UnetDenoiser(Denoiser):
     """Halves time between two levels on the way down and doubles it on the way up; levels of the same length are joined."""
 
     def __init__(self, config: PolicyConfig, own: UnetDenoiserConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.step_width = own.step_width
         self.embed = nn.Sequential(nn.Linear(own.step_width, 4 * own.step_width), nn.Mish(), nn.Linear(4 * own.step_width, own.step_width))
 

@@ -43,7 +43,7 @@ class Problem:
         """Of the base policy and the critics."""
         default = PolicyConfig.for_embodiment(embodiment)
         denoiser = MlpDenoiserConfig(width=round(self.width * MlpDenoiserConfig().width), condition=round(self.width * MlpDenoiserConfig().condition))
-        return replace(default, denoiser=denoiser, critic_width=round(self.width * default.critic_width))
+        return replace(default, head=denoiser, critic_width=round(self.width * default.critic_width))
 
 
 PROBLEMS = {

@@ -10,7 +10,7 @@ from mechanic_rl_ros.data import Episode, Observation, Source
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import PolicyConfig
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
+from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.rollout import record_episode
 
 torch.set_num_threads(1)
@@ -72,4 +72,4 @@ def checkpoint(practise) -> Checkpoint:
     config = PolicyConfig.for_embodiment(embodiment)
     lengths = torch.tensor([6, 9])
     frames, actions = torch.randn(15, config.frame_dim).half(), torch.rand(15, config.action_dim).half()
-    return Checkpoint("line", embodiment, config, DiffusionPolicy(config).state_dict(), None, {"frames": frames, "actions": actions, "lengths": lengths})
+    return Checkpoint("line", embodiment, config, Policy(config).state_dict(), None, {"frames": frames, "actions": actions, "lengths": lengths})

@@ -56,7 +56,7 @@ def test_a_policy_of_another_architecture_is_cloned_and_acts(world, practise):
         practise(0).embodiment,
         past_actions=1,
         encoder=ResnetEncoderConfig(keypoints=4, crop=(40, 40)),
-        denoiser=UnetDenoiserConfig(widths=(16, 24), step_width=16),
+        head=UnetDenoiserConfig(widths=(16, 24), step_width=16),
         schedule=NoiseSchedule(steps=10, sampling_steps=2, prediction="sample"),
     )
     checkpoint = clone([practise(seed) for seed in range(2)], dataclasses.replace(TINY, colour=0.2), architecture=architecture)

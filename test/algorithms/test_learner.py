@@ -42,7 +42,7 @@ def test_updates_are_paid_for_by_episodes(checkpoint, practise):
 
 def test_a_gradient_that_is_not_finite_is_left_out_and_reported_and_harms_nothing(learner):
     update(learner, 5)
-    poison = next(learner.policy.denoiser.parameters()).register_hook(lambda gradient: torch.full_like(gradient, torch.nan))
+    poison = next(learner.policy.head.parameters()).register_hook(lambda gradient: torch.full_like(gradient, torch.nan))
     update(learner, 2)
     poison.remove()
     assert learner.status()["skipped_gradients"] == 2
@@ -72,13 +72,13 @@ def test_the_actor_waits_for_the_critics_and_the_encoder_never_changes(learner):
     def same(before, module):
         return all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
-    actor, critic, encoder, target = (snapshot(module) for module in (learner.policy.denoiser, learner.q, learner.policy.encoders, learner.target_q))
+    actor, critic, encoder, target = (snapshot(module) for module in (learner.policy.head, learner.q, learner.policy.encoders, learner.target_q))
     update(learner, QUICK.critic_updates)
-    assert same(actor, learner.policy.denoiser)
+    assert same(actor, learner.policy.head)
     assert not same(critic, learner.q)
     assert not same(target, learner.target_q)
     update(learner, 1)
-    assert not same(actor, learner.policy.denoiser)
+    assert not same(actor, learner.policy.head)
     assert same(encoder, learner.policy.encoders)
 
 
@@ -89,14 +89,14 @@ def test_only_solved_episodes_and_demonstrations_teach_the_actor(checkpoint, pra
         assert not episode.success
         learner.add_episode(episode)
     weights = []
-    genuine = learner.policy.denoising_loss
+    genuine = learner.policy.loss
 
     def watched(*arguments):
         losses = genuine(*arguments)
         losses.register_hook(weights.append)
         return losses
 
-    monkeypatch.setattr(learner.policy, "denoising_loss", watched)
+    monkeypatch.setattr(learner.policy, "loss", watched)
     learner.update()
     practised, shown = weights[0][:12], weights[0][12:]
     assert float(practised.abs().sum()) == 0.0
@@ -124,8 +124,8 @@ def test_published_weights_act(learner, checkpoint):
     assert version == learner.version == actor.version == 6
     assert actor.has_critic
     expected = learner.actor_tuner.averages()[0]
-    assert torch.equal(tensors["denoiser.observe.weight"], expected)
-    assert not torch.equal(expected, learner.policy.denoiser.observe.weight)
+    assert torch.equal(tensors["head.observe.weight"], expected)
+    assert not torch.equal(expected, learner.policy.head.observe.weight)
 
 
 def test_the_checkpoint_of_a_learner_acts_like_its_weights(learner, tmp_path):

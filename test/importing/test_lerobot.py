@@ -8,7 +8,7 @@ import torch
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.importing.lerobot import read_lerobot
 from mechanic_rl_ros.policy.config import PolicyConfig
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
+from mechanic_rl_ros.policy.policy import Policy
 
 IMAGES = ("observation.images.front", "observation.images.wrist")
 
@@ -45,7 +45,7 @@ def test_an_imported_policy_predicts_the_noise_of_the_original(published, tmp_pa
         statistics[IMAGES[1]] = statistics[IMAGES[0]]
     tensors = published.make_tensors(settings)
     imported = read_lerobot(published.write_folder(tmp_path / "policy", settings, tensors, statistics, layout))
-    policy = DiffusionPolicy(imported.config).eval()
+    policy = Policy(imported.config).eval()
     policy.load_state_dict(imported.policy)
 
     torch.manual_seed(5)
@@ -53,7 +53,7 @@ def test_an_imported_policy_predicts_the_noise_of_the_original(published, tmp_pa
     states, noisy = torch.rand(2, 4), torch.randn(1, 8, 4)
     with torch.no_grad():
         frames = torch.cat([policy.encode({name.rsplit(".", 1)[-1]: images[name] for name in IMAGES}), states], dim=1)
-        ours = policy.denoiser(noisy, torch.tensor([7]), policy.observe(frames[None]))
+        ours = policy.head(noisy, torch.tensor([7]), policy.observe(frames[None]))
         theirs = published.predict_noise(
             part(tensors, "diffusion.unet."), settings, noisy, torch.tensor([7]), observed(published, settings, tensors, statistics, images, states)
         )
@@ -104,7 +104,7 @@ def test_the_layout_of_2024_is_understood(published, tmp_path):
         ({"resize_shape": [32, 32]}, r"resize_shape \[32, 32\] is not supported"),
         ({"vision_backbone": "resnet50"}, "vision_backbone 'resnet50' is not supported"),
         ({"beta_end": 0.5}, "beta_end 0.5 is not supported"),
-        ({"down_dims": []}, "denoiser|down_dims"),
+        ({"down_dims": []}, "head|down_dims"),
         ({"down_dims": [16, 32]}, "tensor .* (unknown|shape|missing)"),
         ({"horizon": 2}, "more actions are executed"),
         ({"n_obs_steps": "two"}, "n_obs_steps|invalid literal"),

@@ -11,7 +11,7 @@ import torch
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.importing.inert import Archive
 from mechanic_rl_ros.importing.stanford import read_stanford
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
+from mechanic_rl_ros.policy.policy import Policy
 
 
 def make_settings(**changes):
@@ -151,7 +151,7 @@ def test_an_imported_policy_predicts_the_noise_of_the_original(published, foreig
     settings = make_settings(**changes)
     tensors = make_tensors(published, settings)
     imported = read_stanford(foreign.write(tmp_path / "latest.ckpt", settings, tensors))
-    policy = DiffusionPolicy(imported.config).eval()
+    policy = Policy(imported.config).eval()
     policy.load_state_dict(imported.policy)
     images = {key: torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8) for key in ("front", "wrist")}
     finger, tcp, noisy, step = torch.rand(2, 1), torch.rand(2, 3), torch.randn(1, 8, 4), torch.tensor([7])
@@ -164,7 +164,7 @@ def test_an_imported_policy_predicts_the_noise_of_the_original(published, foreig
     s["use_film_scale_modulation"] = settings["policy"]["cond_predict_scale"]
     with torch.no_grad():
         frames = torch.cat([policy.encode(images), finger, tcp], dim=1)
-        ours = policy.denoiser(noisy, step, policy.observe(frames[None]))
+        ours = policy.head(noisy, step, policy.observe(frames[None]))
         theirs = published.predict_noise(unet, s, noisy, step, torch.cat(parts, dim=1).flatten()[None])
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     assert float(ours.std()) > 0.05

@@ -9,7 +9,7 @@ from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.critic import TwinQ, Value
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
+from mechanic_rl_ros.policy.policy import Policy
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def checkpoint() -> Checkpoint:
     critics = torch.nn.ModuleDict({"q": TwinQ(config), "value": Value(config)}).state_dict()
     frames = torch.randn(9, config.frame_dim).half()
     demonstrations = {"frames": frames, "actions": torch.zeros(9, config.action_dim).half(), "lengths": torch.tensor([4, 5])}
-    return Checkpoint("lift", embodiment, config, DiffusionPolicy(config).state_dict(), critics, demonstrations, 7, {"prefers_best_of_n": True})
+    return Checkpoint("lift", embodiment, config, Policy(config).state_dict(), critics, demonstrations, 7, {"prefers_best_of_n": True})
 
 
 @pytest.fixture

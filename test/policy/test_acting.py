@@ -99,20 +99,20 @@ def test_without_critics_it_acts_plainly(checkpoint, observe):
 def test_good_weights_are_swapped_in(checkpoint, observe):
     checkpoint.critics = None
     actor = Actor(checkpoint)
-    bias = torch.full_like(actor.policy.denoiser.leave.bias, 0.5)
-    receive(actor, message(actor, **{"denoiser.leave.bias": bias}))
+    bias = torch.full_like(actor.policy.head.leave.bias, 0.5)
+    receive(actor, message(actor, **{"head.leave.bias": bias}))
     assert (actor.version, actor.prefers_best_of_n, actor.has_critic) == (9, True, True)
-    assert torch.equal(actor.policy.denoiser.leave.bias, bias)
+    assert torch.equal(actor.policy.head.leave.bias, bias)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"denoiser.leave.bias": torch.full((32,), float("nan"))}, "not finite"),
-        ({"denoiser.leave.bias": torch.full((32,), float("inf"))}, "not finite"),
-        ({"denoiser.leave.bias": torch.full((32,), 1e9)}, "absurdly large"),
-        ({"denoiser.leave.bias": torch.zeros(31)}, "shape"),
-        ({"denoiser.leave.bias": torch.zeros(32, dtype=torch.int64)}, "not floats"),
+        ({"head.leave.bias": torch.full((32,), float("nan"))}, "not finite"),
+        ({"head.leave.bias": torch.full((32,), float("inf"))}, "not finite"),
+        ({"head.leave.bias": torch.full((32,), 1e9)}, "absurdly large"),
+        ({"head.leave.bias": torch.zeros(31)}, "shape"),
+        ({"head.leave.bias": torch.zeros(32, dtype=torch.int64)}, "not floats"),
         ({"extra": torch.zeros(1)}, "unknown"),
         ({"metadata": {"signature": "0" * 16}}, "architecture"),
         ({"metadata": {"encoder": "0" * 16}}, "another encoder"),
@@ -130,7 +130,7 @@ def test_bad_weights_are_refused_and_the_old_ones_stay(checkpoint, changes, reas
 def test_missing_tensors_are_refused(checkpoint):
     actor = Actor(checkpoint)
     tensors = dict(acting_tensors(actor.policy, actor.critic))
-    tensors.pop("denoiser.leave.bias")
+    tensors.pop("head.leave.bias")
     with pytest.raises(WeightsError, match="missing"):
         actor.load(tensors, 9)
 

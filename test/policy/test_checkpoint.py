@@ -13,7 +13,7 @@ from mechanic_rl_ros.policy.acting import acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig, UnetDenoiserConfig, signature
 from mechanic_rl_ros.policy.critic import TwinQ
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
+from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.tensors import shapes_of
 from mechanic_rl_ros.policy.weights import pack_weights, transfer_budget
 from mechanic_rl_ros.transfer import WEIGHTS, Inbox, Outbox
@@ -63,21 +63,21 @@ def test_a_malformed_manifest_is_refused(checkpoint, tmp_path, text):
 def test_an_architecture_that_contradicts_its_signature_is_refused(checkpoint, tmp_path):
     checkpoint.save(tmp_path)
     manifest = json.loads((tmp_path / "checkpoint.json").read_text())
-    manifest["config"]["denoiser"]["width"] = 100
+    manifest["config"]["head"]["width"] = 100
     (tmp_path / "checkpoint.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="contradicts itself"):
         Checkpoint.load(tmp_path)
 
 
 def test_tensors_of_another_architecture_are_refused(checkpoint, tmp_path):
-    config = PolicyConfig.for_embodiment(checkpoint.embodiment, denoiser=MlpDenoiserConfig(width=100))
+    config = PolicyConfig.for_embodiment(checkpoint.embodiment, head=MlpDenoiserConfig(width=100))
     dataclasses.replace(checkpoint, config=config).save(tmp_path)
     with pytest.raises(UserError, match="made for another architecture"):
         Checkpoint.load(tmp_path)
 
 
 def test_weights_that_are_not_finite_are_refused(checkpoint, tmp_path):
-    checkpoint.policy["denoiser.enter.bias"][0] = float("nan")
+    checkpoint.policy["head.enter.bias"][0] = float("nan")
     checkpoint.save(tmp_path)
     with pytest.raises(UserError, match="not finite"):
         Checkpoint.load(tmp_path)
@@ -139,7 +139,7 @@ def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(checkpoint, tmp_pa
 def test_the_signature_tells_architectures_apart(checkpoint):
     config = checkpoint.config
     assert signature(config) == signature(PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict()))))
-    assert signature(config) != signature(dataclasses.replace(config, denoiser=MlpDenoiserConfig(width=100)))
+    assert signature(config) != signature(dataclasses.replace(config, head=MlpDenoiserConfig(width=100)))
 
 
 def test_a_file_that_is_not_safetensors_is_refused_even_with_a_right_checksum(checkpoint, tmp_path):
@@ -156,8 +156,8 @@ def test_a_file_that_is_not_safetensors_is_refused_even_with_a_right_checksum(ch
 
 
 def test_two_versions_of_a_large_policy_wait_in_the_outbox_and_one_is_taken(checkpoint):
-    config = dataclasses.replace(checkpoint.config, denoiser=UnetDenoiserConfig(widths=(160, 320, 640)))
-    tensors = acting_tensors(DiffusionPolicy(config), TwinQ(config))
+    config = dataclasses.replace(checkpoint.config, head=UnetDenoiserConfig(widths=(160, 320, 640)))
+    tensors = acting_tensors(Policy(config), TwinQ(config))
     payload = pack_weights(1, tensors, {"signature": signature(config)})
     assert len(payload) > 64 * 2**20, "larger than what is allowed without asking"
     budget = transfer_budget(shapes_of(tensors))

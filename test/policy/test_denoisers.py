@@ -20,8 +20,8 @@ from mechanic_rl_ros.policy.config import (
     signature,
 )
 from mechanic_rl_ros.policy.description import read_architecture
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy
-from mechanic_rl_ros.policy.parts import build_denoiser
+from mechanic_rl_ros.policy.parts import build_head
+from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.resnet import ResnetEncoder
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
 from mechanic_rl_ros.tuner import RelativeMechanic
@@ -37,11 +37,11 @@ SMALL = PolicyConfig(cameras=("front",), state_dim=3, action_dim=2)
 
 @pytest.fixture(params=KINDS)
 def config(request) -> PolicyConfig:
-    return dataclasses.replace(SMALL, denoiser=KINDS[request.param])
+    return dataclasses.replace(SMALL, head=KINDS[request.param])
 
 
 def test_every_denoiser_keeps_the_shape_of_a_chunk_and_uses_all_that_it_is_told(config):
-    denoiser = build_denoiser(config)
+    denoiser = build_head(config)
     chunks, steps, observation = torch.randn(5, 8, 2), torch.randint(50, (5,)), torch.randn(5, config.observation_dim)
     noise = denoiser(chunks, steps, observation)
     assert noise.shape == chunks.shape
@@ -51,7 +51,7 @@ def test_every_denoiser_keeps_the_shape_of_a_chunk_and_uses_all_that_it_is_told(
 
 
 def test_what_is_told_can_be_computed_for_all_steps_at_once(config):
-    denoiser, visited = build_denoiser(config).eval(), torch.tensor([40, 20, 0])
+    denoiser, visited = build_head(config).eval(), torch.tensor([40, 20, 0])
     chunks, observation = torch.randn(6, 8, 2), torch.randn(1, config.observation_dim)
     told = denoiser.condition(visited, observation)
     for place, step in enumerate(visited):
@@ -61,12 +61,12 @@ def test_what_is_told_can_be_computed_for_all_steps_at_once(config):
 
 def test_every_denoiser_learns(config):
     torch.manual_seed(0)
-    policy, generator = DiffusionPolicy(config), torch.Generator().manual_seed(0)
+    policy, generator = Policy(config), torch.Generator().manual_seed(0)
     observation = torch.randn(64, config.observation_dim)
     actions = torch.tanh(observation[:, :1, None] * torch.linspace(-1, 1, 8)[None, :, None]).expand(-1, -1, 2)
-    tuner, losses = RelativeMechanic(policy.denoiser.parameters()), []
+    tuner, losses = RelativeMechanic(policy.head.parameters()), []
     for _ in range(150):
-        loss = policy.denoising_loss(observation, actions, generator).mean()
+        loss = policy.loss(observation, actions, generator).mean()
         tuner.zero_grad()
         loss.backward()
         tuner.step()
@@ -76,8 +76,8 @@ def test_every_denoiser_learns(config):
 
 @pytest.mark.parametrize("past", [0, 1])
 def test_the_transformer_is_causal(past):
-    config = dataclasses.replace(SMALL, past_actions=past, denoiser=KINDS["transformer"])
-    denoiser = build_denoiser(config).eval()
+    config = dataclasses.replace(SMALL, past_actions=past, head=KINDS["transformer"])
+    denoiser = build_head(config).eval()
     chunks, step, frames = torch.randn(1, 8, 2), torch.tensor([9]), torch.randn(1, 2, config.frame_dim)
     before = denoiser(chunks, step, frames.flatten(1))
     later = chunks.clone()
@@ -93,7 +93,7 @@ def test_the_transformer_is_causal(past):
 @pytest.mark.parametrize("prediction", ["epsilon", "sample"])
 def test_the_loss_is_zero_for_a_network_that_knows(prediction, monkeypatch):
     config = dataclasses.replace(SMALL, schedule=NoiseSchedule(prediction=prediction))
-    policy, actions = DiffusionPolicy(config), torch.rand(4, 8, 2)
+    policy, actions = Policy(config), torch.rand(4, 8, 2)
     policy.action_mean.fill_(0.2)
     policy.action_deviation.fill_(0.5)
     clean = (actions - 0.2) / 0.5
@@ -102,16 +102,16 @@ def test_the_loss_is_zero_for_a_network_that_knows(prediction, monkeypatch):
         alpha = config.schedule.alphas[steps].reshape(-1, 1, 1)
         return clean if prediction == "sample" else (noisy - alpha.sqrt() * clean) / (1 - alpha).sqrt()
 
-    monkeypatch.setattr(policy.denoiser, "forward", knows)
-    loss = policy.denoising_loss(torch.randn(4, config.observation_dim), actions, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(policy.head, "forward", knows)
+    loss = policy.loss(torch.randn(4, config.observation_dim), actions, torch.Generator().manual_seed(0))
     torch.testing.assert_close(loss, torch.zeros(4), atol=1e-8, rtol=0)
 
 
 def test_sampled_actions_leave_in_the_units_of_the_data_and_within_bounds(monkeypatch):
-    policy = DiffusionPolicy(SMALL)
+    policy = Policy(SMALL)
     policy.action_mean.copy_(torch.tensor([0.5, 0.0]))
     policy.action_deviation.copy_(torch.tensor([0.2, 4.0]))
-    monkeypatch.setattr(policy.denoiser, "denoise", lambda noisy, told: -1e3 * torch.ones_like(noisy))  # the clean sample is clipped to 1
+    monkeypatch.setattr(policy.head, "denoise", lambda noisy, told: -1e3 * torch.ones_like(noisy))  # the clean sample is clipped to 1
     chunk = policy.sample(torch.randn(1, SMALL.observation_dim), 3, torch.Generator().manual_seed(0))
     torch.testing.assert_close(chunk, torch.tensor([0.7, 1.0]).expand(3, 8, 2))
 
@@ -160,11 +160,11 @@ def test_a_policy_of_other_parts_survives_a_checkpoint_and_acts_alike(checkpoint
         checkpoint.config,
         past_actions=1,
         encoder=ResnetEncoderConfig(keypoints=4, crop=(40, 40), shared=shared),
-        denoiser=KINDS["unet"],
+        head=KINDS["unet"],
         schedule=NoiseSchedule("linear", 20, 4, "sample", "ddpm", "leading", "plain"),
         clip=0,
     )
-    other = dataclasses.replace(checkpoint, config=config, policy=DiffusionPolicy(config).state_dict(), critics=None, demonstrations=None)
+    other = dataclasses.replace(checkpoint, config=config, policy=Policy(config).state_dict(), critics=None, demonstrations=None)
     other.save(tmp_path / "policy")
     again = Checkpoint.load(tmp_path / "policy")
     assert again.config == config
@@ -186,10 +186,10 @@ def test_two_architectures_with_the_same_tensors_and_another_meaning_have_differ
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"denoiser": {"kind": "diffuser"}}, "denoiser is of unknown kind: use mlp, unet, transformer"),
-        ({"denoiser": {"kind": "mlp", "width": 32}}, "missing or unknown fields"),
-        ({"denoiser": {"kind": "mlp", "width": 32, "depth": 0, "condition": 4}}, "depth is 0"),
-        ({"denoiser": {"kind": "unet", "widths": [], "kernel": 5, "groups": 8, "step_width": 8, "scales": True}}, "widths"),
+        ({"head": {"kind": "diffuser"}}, "head is of unknown kind: use mlp, unet, transformer"),
+        ({"head": {"kind": "mlp", "width": 32}}, "missing or unknown fields"),
+        ({"head": {"kind": "mlp", "width": 32, "depth": 0, "condition": 4}}, "depth is 0"),
+        ({"head": {"kind": "unet", "widths": [], "kernel": 5, "groups": 8, "step_width": 8, "scales": True}}, "widths"),
         ({"schedule": {**dataclasses.asdict(NoiseSchedule()), "curve": "cubic"}}, "curve 'cubic' is unknown"),
         ({"schedule": {**dataclasses.asdict(NoiseSchedule()), "sampling_steps": 51}}, "more sampling steps"),
         ({"past_actions": 2}, "more actions are executed"),
@@ -207,33 +207,33 @@ def test_a_description_that_cannot_be_is_refused_with_the_reason(changes, words)
 @pytest.mark.parametrize("name", ["unet", "transformer"])
 def test_shipped_descriptions_can_be_read_and_built(checkpoint, name):
     config = read_architecture(config_directory() / "policy" / f"{name}.yaml", checkpoint.embodiment)
-    assert config.denoiser.kind == name
+    assert config.head.kind == name
     assert (config.state_dim, config.cameras) == (checkpoint.config.state_dim, checkpoint.config.cameras)
     with torch.device("meta"):
-        DiffusionPolicy(config)
+        Policy(config)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("denoiser: [", "not valid YAML"),
+        ("head: [", "not valid YAML"),
         ("width: 3", "width is not known: use observation_horizon"),
         ("cameras: [top]", "cameras is not known"),
         ("7", "7 is not known"),
-        ("denoiser: {kind: unet, widths: [16, 32, 64, 128, 256]}", "8 actions cannot be halved 4 times"),
-        ("denoiser: {kind: unet, widths: [12, 20]}", "multiples of its groups"),
-        ("denoiser: {kind: transformer, width: 10, heads: 4}", "multiple of its heads"),
+        ("head: {kind: unet, widths: [16, 32, 64, 128, 256]}", "8 actions cannot be halved 4 times"),
+        ("head: {kind: unet, widths: [12, 20]}", "multiples of its groups"),
+        ("head: {kind: transformer, width: 10, heads: 4}", "multiple of its heads"),
         ("encoder: {kind: resnet, layers: 50}", "18 and 34 layers"),
         ("encoder: {kind: resnet, group: 3}", "divide 64 channels"),
         ("encoder: {kind: resnet, crop: 44}", "crop is 44"),
         ("encoder: {kind: resnet, crop: [44]}", "crop is"),
         ("encoder: {kind: resnet, crop: [0, 44]}", "height and width, or neither"),
         ("encoder: {kind: resnet, crop: [96, 96]}", "larger than the 48x48 images"),
-        ("denoiser: {kind: unet, widths: 256}", "widths is 256"),
-        ("denoiser: {kind: unet, scales: 3}", "scales is 3"),
-        ("denoiser: {kind: unet, widths: [12, 24], groups: 4}", "of 8, the first"),
-        ("denoiser: {kind: mlp, width: [224]}", "width is"),
-        ("denoiser: {kind: transformer, width: 2, heads: 1}", "multiple of its heads"),
+        ("head: {kind: unet, widths: 256}", "widths is 256"),
+        ("head: {kind: unet, scales: 3}", "scales is 3"),
+        ("head: {kind: unet, widths: [12, 24], groups: 4}", "of 8, the first"),
+        ("head: {kind: mlp, width: [224]}", "width is"),
+        ("head: {kind: transformer, width: 2, heads: 1}", "multiple of its heads"),
         ("prediction_horizon: {a: 1}", "prediction_horizon is"),
     ],
 )

@@ -6,9 +6,9 @@ import torch
 
 from mechanic_rl_ros.policy.config import ConvEncoderConfig
 from mechanic_rl_ros.policy.critic import TwinQ
-from mechanic_rl_ros.policy.diffusion_policy import DiffusionPolicy, image_batch
 from mechanic_rl_ros.policy.encoder import ConvEncoder, SpatialSoftmax
-from mechanic_rl_ros.policy.parts import build_denoiser
+from mechanic_rl_ros.policy.parts import build_head
+from mechanic_rl_ros.policy.policy import Policy, image_batch
 
 
 def test_the_spatial_softmax_finds_a_peak():
@@ -31,7 +31,7 @@ def test_images_keep_their_channels_and_rows():
 
 
 def test_one_observation_stands_for_a_batch(checkpoint):
-    denoiser, critic, config = build_denoiser(checkpoint.config), TwinQ(checkpoint.config), checkpoint.config
+    denoiser, critic, config = build_head(checkpoint.config), TwinQ(checkpoint.config), checkpoint.config
     observation, chunks = torch.randn(1, config.observation_dim), torch.randn(6, 8, 4)
     alone = denoiser(chunks, torch.tensor([3]), observation)
     torch.testing.assert_close(alone, denoiser(chunks, torch.full((6,), 3), observation.expand(6, -1)), atol=1e-5, rtol=1e-4)
@@ -48,16 +48,16 @@ def test_the_two_q_functions_are_independent_and_judge_what_is_executed(checkpoi
 
 
 def test_a_frame_unlike_all_demonstrations_is_bounded(checkpoint):
-    policy = DiffusionPolicy(checkpoint.config)
+    policy = Policy(checkpoint.config)
     policy.set_statistics(torch.randn(100, checkpoint.config.frame_dim))
     assert float(policy.observe(torch.full((1, 2, checkpoint.config.frame_dim), 1e6)).max()) == 5.0
 
 
-def test_the_denoising_loss_of_a_sample_depends_on_that_sample_alone(checkpoint):
-    policy = DiffusionPolicy(checkpoint.config)
+def test_the_loss_of_a_sample_depends_on_that_sample_alone(checkpoint):
+    policy = Policy(checkpoint.config)
     observation, actions = torch.randn(4, checkpoint.config.observation_dim), torch.rand(4, 8, 4)
-    before = policy.denoising_loss(observation, actions, torch.Generator().manual_seed(0))
+    before = policy.loss(observation, actions, torch.Generator().manual_seed(0))
     actions[0] = 0.9
-    after = policy.denoising_loss(observation, actions, torch.Generator().manual_seed(0))
+    after = policy.loss(observation, actions, torch.Generator().manual_seed(0))
     assert before[0] != after[0]
     torch.testing.assert_close(before[1:], after[1:])

@@ -1,4 +1,4 @@
-"""The visuomotor diffusion policy: encoders, normalisation, denoiser, sampler (Chi et al., Diffusion Policy, 2023)."""
+"""A visuomotor policy: encoders, normalisation, and a head that answers with action chunks (Chi et al., Diffusion Policy, 2023, with a denoiser)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mechanic_rl_ros.policy.config import PolicyConfig
-from mechanic_rl_ros.policy.denoiser import Denoiser
-from mechanic_rl_ros.policy.parts import SHARED, build_denoiser, build_encoders
+from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.parts import SHARED, build_encoders, build_head
 
 
-class DiffusionPolicy(nn.Module):
+class Policy(nn.Module):
     """Samples action chunks from observations.
 
     A *frame* is the vector (visual features of every camera, state) of one time step. Frames are what is cached, stored and replayed; ``observe``
-    turns the last T_o of them into the normalised observation that denoiser and critics read.
+    turns the last T_o of them into the normalised observation that head and critics read.
     """
 
     frame_mean: Tensor
@@ -29,9 +29,8 @@ class DiffusionPolicy(nn.Module):
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
-        self.schedule = config.schedule
         self.encoders = build_encoders(config)
-        self.denoiser: Denoiser = build_denoiser(config)
+        self.head: Head = build_head(config)
         self.register_buffer("frame_mean", torch.zeros(config.frame_dim))
         self.register_buffer("frame_deviation", torch.ones(config.frame_dim))
         self.register_buffer("action_mean", torch.zeros(config.action_dim))
@@ -54,43 +53,36 @@ class DiffusionPolicy(nn.Module):
         # A frame unlike all demonstrations must not saturate the networks.
         return normalised.clamp(-self.config.clip, self.config.clip) if self.config.clip else normalised
 
-    def denoising_loss(self, observation: Tensor, actions: Tensor, generator: torch.Generator) -> Tensor:
-        """Squared error of what the network predicts, noise or clean chunk, one number per sample.
+    def loss(self, observation: Tensor, actions: Tensor, generator: torch.Generator) -> Tensor:
+        """The head's loss of cloning, one number per row.
 
         Args:
             observation: (B, observation_dim).
             actions: (B, T_p, A), clean chunks.
-            generator: Draws diffusion steps and noise, on the device of ``actions``.
+            generator: Draws what is random, on the device of ``actions``.
 
         Returns:
             (B,).
         """
-        steps = torch.randint(self.schedule.steps, (len(actions),), generator=generator, device=actions.device)
-        noise = torch.randn(actions.shape, generator=generator, device=actions.device)
-        clean = (actions - self.action_mean) / self.action_deviation
-        wanted = noise if self.schedule.prediction == "epsilon" else clean
-        return (self.denoiser(self.schedule.add_noise(clean, noise, steps), steps, observation) - wanted).square().mean(dim=(1, 2))
+        return self.head.loss(observation, self.normalise(actions), generator)
 
-    @torch.no_grad()
-    def sample(self, observation: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-        """``samples`` chunks for one observation (1, observation_dim), as one batch: (samples, T_p, A) in [-1, 1].
+    def sample(self, observation: Tensor, samples: int, generator: torch.Generator, explore: bool = False) -> Tensor:
+        """``samples`` chunks, as one batch: (samples, T_p, A) in [-1, 1]; see ``Head.sample``."""
+        return self.denormalise(self.head.sample(observation, samples, generator, explore))
 
-        What the network is told besides the sample is computed for all steps at once.
-        """
-        shape = (samples, self.config.prediction_horizon, self.config.action_dim)
-        noise = torch.randn(shape, generator=generator, device=observation.device)
-        told = self.denoiser.condition(torch.tensor(self.schedule.visited, device=observation.device), observation)
+    def normalise(self, actions: Tensor) -> Tensor:
+        """(..., A) in [-1, 1] -> what the head reads."""
+        return (actions - self.action_mean) / self.action_deviation
 
-        def predict(sample: Tensor, place: int) -> Tensor:
-            return self.denoiser.denoise(sample, [part[place : place + 1] for part in told])
-
-        return (self.schedule.sample(predict, noise, generator) * self.action_deviation + self.action_mean).clamp(-1.0, 1.0)
+    def denormalise(self, chunks: Tensor) -> Tensor:
+        """(..., A) of the head -> within [-1, 1]."""
+        return (chunks * self.action_deviation + self.action_mean).clamp(-1.0, 1.0)
 
     def fingerprint(self) -> str:
         """Identity of everything that frames and their normalisation depend on: weights are only exchanged between policies with the same one."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
-            if not name.startswith("denoiser."):
+            if not name.startswith("head."):
                 digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
