@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner, TunerFactory
 from mechanic_rl_ros.algorithms.gate import alternates
+from mechanic_rl_ros.algorithms.learner import Learner, LearnerConfig, TunerFactory
+from mechanic_rl_ros.algorithms.registry import learner_of
 from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, unpack_weights
@@ -37,7 +38,7 @@ class Practised:
 
 def practise(
     checkpoint: Checkpoint,
-    config: FilteredIqlConfig,
+    config: LearnerConfig,
     seed: int,
     episodes: int,
     latency: float,
@@ -48,7 +49,7 @@ def practise(
 
     Args:
         checkpoint: The policy to improve.
-        config: Settings of the learner.
+        config: Settings of the learner, which say what learner it is.
         seed: Seed of scenes and learner.
         episodes: How many.
         latency: Seconds until a chunk takes effect, see ``run_episode``.
@@ -58,8 +59,10 @@ def practise(
     Returns:
         The learner at the end.
     """
+    kind = learner_of(config.SECTION)
+    checkpoint = kind.prepare(config, checkpoint, seed)
     env, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint)
-    learner, seconds = Learner.create(config, checkpoint, seed, tuner=tuner), 0.0
+    learner, seconds = kind.create(config, checkpoint, seed, tuner=tuner), 0.0
     for number in range(episodes):
         episode = run_episode(env, actor, SEEDS_PER_RUN * seed + number, alternates(number), latency=latency)
         started = time.process_time()

@@ -16,11 +16,9 @@ from mechanic_rl_ros.policy.tensors import read_tensors
 from mechanic_rl_ros.tuner import RelativeMechanic
 
 if TYPE_CHECKING:
-    from mechanic_rl_ros.algorithms.filtered_iql import Learner
+    from mechanic_rl_ros.algorithms.learner import Learner
 
 MANIFEST, TENSORS = "learner.json", "learner.safetensors"
-NETWORKS = ("policy", "q", "value", "target_q")
-TUNERS = ("actor_tuner", "critic_tuner", "value_tuner")
 
 
 class DamagedStateError(UserError):
@@ -33,17 +31,19 @@ def write_learner(directory: Path, learner: Learner) -> None:
     Raises:
         UserError: The disk is full, or the place cannot be written.
     """
-    tensors: dict[str, Tensor] = {"generator": learner.generator.get_state(), "advantage_variance": learner.advantage_variance.reshape(1)}
+    tensors: dict[str, Tensor] = {"generator": learner.generator.get_state()}
     groups: dict[str, Any] = {}
-    for name in NETWORKS:
-        tensors.update({f"{name}/{key}": tensor for key, tensor in getattr(learner, name).state_dict().items()})
-    for name in TUNERS:
-        state = getattr(learner, name).state_dict()
-        groups[name] = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
-        tensors.update({f"{name}/{index}/{key}": tensor for index, entry in state["state"].items() for key, tensor in entry.items()})
-    tensors.update({f"practice/{key}": tensor for key, tensor in learner.practice.state().items()})
+    for name, network in learner.networks.items():
+        tensors.update({f"network/{name}/{key}": tensor for key, tensor in network.state_dict().items()})
+    for role, tuner in learner.tuners.items():
+        state = tuner.state_dict()
+        groups[role] = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
+        tensors.update({f"tuner/{role}/{index}/{key}": tensor for index, entry in state["state"].items() for key, tensor in entry.items()})
+    parts = {"number": learner.numbers, "practice": learner.practice.state(), "shown": learner.demonstrations.state(), "memory": learner.memory()}
+    tensors.update({f"{part}/{key}": tensor for part, own in parts.items() for key, tensor in own.items()})
     data = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
     manifest = {
+        "algorithm": type(learner).__name__,
         "signature": learner.checkpoint.signature,
         "encoder": learner.fingerprint,
         "generator_device": learner.generator.device.type,
@@ -78,6 +78,8 @@ def read_learner(directory: Path, learner: Learner) -> None:
         raise DamagedStateError(f"learner state {directory} does not match its checksum: it is damaged, start without it")
     if (manifest.get("signature"), manifest.get("encoder")) != (learner.checkpoint.signature, learner.fingerprint):
         raise UserError(f"learner state {directory} belongs to another base checkpoint: start from that one, or without it")
+    if manifest.get("algorithm") != type(learner).__name__:
+        raise UserError(f"learner state {directory} is of learner {manifest.get('algorithm')}: go on with that one, or choose another run directory")
     tensors = read_tensors(data, f"learner state {directory}", DamagedStateError)
     try:
         _take(learner, manifest, tensors)
@@ -86,13 +88,16 @@ def read_learner(directory: Path, learner: Learner) -> None:
 
 
 def _take(learner: Learner, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    for name in NETWORKS:
-        getattr(learner, name).load_state_dict(_below(tensors, name))
-    for name in TUNERS:
-        _restore_tuner(getattr(learner, name), _below(tensors, name), manifest["tuners"][name])
+    for name, network in learner.networks.items():
+        network.load_state_dict(_below(tensors, f"network/{name}"))
+    for role, tuner in learner.tuners.items():
+        _restore_tuner(tuner, _below(tensors, f"tuner/{role}"), manifest["tuners"][role])
     _restore_generator(learner, manifest, tensors["generator"])
-    learner.advantage_variance.copy_(tensors["advantage_variance"][0])
+    for name, number in learner.numbers.items():
+        number.copy_(tensors[f"number/{name}"])
     learner.practice.restore(_below(tensors, "practice"))
+    learner.demonstrations.restore(_below(tensors, "shown"))
+    learner.set_memory(_below(tensors, "memory"))
     learner.gate.restore(manifest["gate"])
     learner.episode_ids = set(manifest["episode_ids"])
     learner.set_counters(manifest)

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from mechanic_rl_ros import msg
-from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner
 from mechanic_rl_ros.algorithms.learner_state import DamagedStateError
+from mechanic_rl_ros.algorithms.registry import DEFAULT, learner_of
 from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes import qos
@@ -49,16 +49,18 @@ class LearnerNode(Node):
         path = self.parameter("checkpoint", "", "folder of the policy to improve")
         seed = self.parameter("seed", 0, "seed of critics, batches and noise", low=0, high=2**31)
         device = self.parameter("device", "auto", "cpu, cuda, or auto: cuda where there is one")
+        kind = learner_of(self.parameter("algorithm", DEFAULT, "how it learns, one of the sections of config/learner.yaml"))
         config = self.parameter("learner_file", "", "YAML file of the algorithm's settings, config/learner.yaml when empty")
         self.directory = Path(self.parameter("directory", "runs/latest/learner", "folder of received episodes and saved state"))
         self.publish_period = self.parameter("publish_period", 5.0, "wall s between two versions while learning", low=0.5, high=3600.0)
         torch.set_num_threads(1)
         self.checkpoint = Checkpoint.load(path, self.embodiment)
         self.device = pick_device(device)
-        self.new_learner = partial(Learner.create, FilteredIqlConfig.from_yaml(config or None), self.checkpoint, seed, self.device)
+        self.new_learner = partial(kind.create, kind.Config.from_yaml(config or None), self.checkpoint, seed, self.device)
         self.learner = self.new_learner()
         self.store = EpisodeStore(self.directory / "episodes", self.embodiment)
-        shapes = weight_shapes(self.learner.policy, self.learner.q)
+        critics = self.learner.critics()
+        shapes = weight_shapes(self.learner.policy, critics[0] if critics else None)
         self.outbox = Outbox("", keep=2, limit_bytes=transfer_budget(shapes), chunk_size=CHUNK_BYTES)
         self.episodes: deque[Episode] = deque()
         self.stored: set[str] = set()  # SHA-256 of episodes that lie in the store
@@ -261,7 +263,7 @@ class LearnerNode(Node):
 
     def _reason(self) -> str:
         """What is wrong now, or what was refused since the last good episode; empty if nothing."""
-        return self.state_fault or self.store_fault or self.last_refusal
+        return self.state_fault or self.store_fault or self.last_refusal or self.snapshot.get("notice", "")
 
     def _publish_status(self) -> None:
         waiting, s = len(self.episodes), self.snapshot  # in this order: see _take_episodes

@@ -57,7 +57,7 @@ class Actor:
 
     @property
     def shapes(self) -> Shapes:
-        """Names and shapes of the tensors that ``load`` accepts."""
+        """Names and shapes of all tensors that ``load`` accepts."""
         return weight_shapes(self.policy, self.critic)
 
     def reset(self, seed: int | None = None) -> None:
@@ -94,7 +94,7 @@ class Actor:
         """Swaps the weights in place.
 
         Args:
-            tensors: Of ``unpack_weights``: ``head.*`` and ``critic.*``.
+            tensors: Of ``unpack_weights``: ``head.*``, and ``critic.*`` from a learner whose critics may choose.
             version: Their version.
             metadata: Of ``unpack_weights``: ``encoder`` (fingerprint) and ``prefers_best_of_n``.
 
@@ -102,13 +102,14 @@ class Actor:
             WeightsError: A tensor is missing, misshapen, not finite, or was trained with another encoder. The old weights stay.
         """
         metadata = metadata or {}
-        check_tensors(tensors, self.shapes, f"weights version {version}", WeightsError)
+        critic = self.critic if any(name.startswith("critic.") for name in tensors) else None
+        check_tensors(tensors, weight_shapes(self.policy, critic), f"weights version {version}", WeightsError)
         if metadata.get("encoder", self.fingerprint) != self.fingerprint:
             raise WeightsError(f"weights version {version} were trained with another encoder: start learner and policy from the same checkpoint")
-        for name, target in acting_tensors(self.policy, self.critic).items():
+        for name, target in acting_tensors(self.policy, critic).items():
             target.copy_(tensors[name])
-        self.has_critic, self.version = True, version
-        self.prefers_best_of_n = bool(metadata.get("prefers_best_of_n", False))
+        self.has_critic, self.version = critic is not None, version
+        self.prefers_best_of_n = bool(metadata.get("prefers_best_of_n", False)) and self.has_critic
 
     def _stacked_frames(self) -> Tensor:
         if not self._window:
@@ -121,13 +122,13 @@ class Actor:
         return torch.stack([frames[0]] * (self.config.observation_horizon - len(frames)) + frames)[None]
 
 
-def acting_tensors(policy: Policy, critic: TwinQ) -> dict[str, Tensor]:
-    """What weights messages carry: the head and the two Q functions."""
-    head, twins = policy.head.state_dict(), critic.state_dict()
+def acting_tensors(policy: Policy, critic: TwinQ | None) -> dict[str, Tensor]:
+    """What weights messages carry: the head, and the two Q functions where they may choose."""
+    head, twins = policy.head.state_dict(), {} if critic is None else critic.state_dict()
     return {**{f"head.{name}": tensor for name, tensor in head.items()}, **{f"critic.{name}": tensor for name, tensor in twins.items()}}
 
 
-def weight_shapes(policy: Policy, critic: TwinQ) -> Shapes:
+def weight_shapes(policy: Policy, critic: TwinQ | None) -> Shapes:
     """Names and shapes of ``acting_tensors``."""
     return shapes_of(acting_tensors(policy, critic))
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner
+from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql, FilteredIqlConfig
 from mechanic_rl_ros.data import Outcome
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor, acting_tensors
@@ -17,20 +17,20 @@ QUICK = FilteredIqlConfig(warmup_episodes=3, critic_updates=4, updates_per_episo
 
 
 @pytest.fixture
-def learner(checkpoint, practise) -> Learner:
-    learner = Learner.create(QUICK, checkpoint, seed=1)
+def learner(checkpoint, practise) -> FilteredIql:
+    learner = FilteredIql.create(QUICK, checkpoint, seed=1)
     for seed in range(3):
         learner.add_episode(practise(seed, expert=seed % 2 == 0, best_of_n=seed == 1))
     return learner
 
 
-def update(learner: Learner, count: int) -> None:
+def update(learner: FilteredIql, count: int) -> None:
     for _ in range(count):
         learner.update()
 
 
 def test_updates_are_paid_for_by_episodes(checkpoint, practise):
-    learner, due = Learner.create(QUICK, checkpoint), []
+    learner, due = FilteredIql.create(QUICK, checkpoint), []
     for seed in range(5):
         learner.add_episode(practise(seed))
         due.append(learner.updates_due())
@@ -83,7 +83,7 @@ def test_the_actor_waits_for_the_critics_and_the_encoder_never_changes(learner):
 
 
 def test_only_solved_episodes_and_demonstrations_teach_the_actor(checkpoint, practise, monkeypatch):
-    learner = Learner.create(dataclasses.replace(QUICK, critic_updates=0), checkpoint)
+    learner = FilteredIql.create(dataclasses.replace(QUICK, critic_updates=0), checkpoint)
     for seed in range(3):
         episode = practise(seed, expert=False)
         assert not episode.success
@@ -105,7 +105,7 @@ def test_only_solved_episodes_and_demonstrations_teach_the_actor(checkpoint, pra
 
 
 def test_critics_learn_the_discounted_distance_to_success(checkpoint, practise):
-    learner = Learner.create(dataclasses.replace(QUICK, critic_updates=1000, batch_size=32, demonstration_share=0.0, polyak=0.05), checkpoint)
+    learner = FilteredIql.create(dataclasses.replace(QUICK, critic_updates=1000, batch_size=32, demonstration_share=0.0, polyak=0.05), checkpoint)
     for seed in range(10):
         learner.add_episode(practise(seed, expert=seed % 4 < 2))
     update(learner, 150)
@@ -123,7 +123,7 @@ def test_published_weights_act(learner, checkpoint):
     actor.load(tensors, version, metadata)
     assert version == learner.version == actor.version == 6
     assert actor.has_critic
-    expected = learner.actor_tuner.averages()[0]
+    expected = learner.tuners["actor"].averages()[0]
     assert torch.equal(tensors["head.observe.weight"], expected)
     assert not torch.equal(expected, learner.policy.head.observe.weight)
 
@@ -142,7 +142,7 @@ def test_the_checkpoint_of_a_learner_acts_like_its_weights(learner, tmp_path):
 def test_a_restored_learner_continues_bit_by_bit(learner, checkpoint, practise, tmp_path):
     update(learner, 6)
     learner.save(tmp_path / "state")
-    resumed = Learner.create(QUICK, checkpoint, seed=99)
+    resumed = FilteredIql.create(QUICK, checkpoint, seed=99)
     resumed.restore(tmp_path / "state")
     for each in (learner, resumed):
         each.add_episode(practise(50))
@@ -159,9 +159,9 @@ def test_a_damaged_save_is_refused(learner, checkpoint, tmp_path):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(UserError, match="damaged"):
-        Learner.create(QUICK, checkpoint).restore(tmp_path / "state")
+        FilteredIql.create(QUICK, checkpoint).restore(tmp_path / "state")
     with pytest.raises(UserError, match="cannot read"):
-        Learner.create(QUICK, checkpoint).restore(tmp_path / "nowhere")
+        FilteredIql.create(QUICK, checkpoint).restore(tmp_path / "nowhere")
 
 
 def test_an_incomplete_save_is_refused(learner, checkpoint, tmp_path):
@@ -170,7 +170,7 @@ def test_an_incomplete_save_is_refused(learner, checkpoint, tmp_path):
     del manifest["gate"]
     (tmp_path / "learner.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="incomplete"):
-        Learner.create(QUICK, checkpoint).restore(tmp_path)
+        FilteredIql.create(QUICK, checkpoint).restore(tmp_path)
 
 
 def test_an_aborted_episode_is_learned_from_but_is_no_vote_for_the_gate(learner, practise):
@@ -185,7 +185,7 @@ def test_a_save_of_another_base_is_refused(learner, checkpoint, tmp_path):
     other = copy.deepcopy(checkpoint)
     other.policy["frame_mean"] += 1.0
     with pytest.raises(UserError, match="another base checkpoint"):
-        Learner.create(QUICK, other).restore(tmp_path / "state")
+        FilteredIql.create(QUICK, other).restore(tmp_path / "state")
 
 
 def test_status_is_plain_data(learner):
@@ -196,12 +196,12 @@ def test_status_is_plain_data(learner):
 def test_a_checkpoint_without_demonstrations_is_refused(checkpoint):
     checkpoint.demonstrations = None
     with pytest.raises(UserError, match="demonstrations"):
-        Learner.create(QUICK, checkpoint)
+        FilteredIql.create(QUICK, checkpoint)
 
 
 def test_a_device_that_is_not_there_is_said(checkpoint):
     with pytest.raises(UserError, match="not available"):
-        Learner.create(QUICK, checkpoint, device="cuda:99")
+        FilteredIql.create(QUICK, checkpoint, device="cuda:99")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner
+from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql, FilteredIqlConfig
 from mechanic_rl_ros.cli.main import app
 from mechanic_rl_ros.collection import CollectionConfig, collect
 from mechanic_rl_ros.embodiment import load_embodiment
@@ -47,7 +47,7 @@ def test_with_demonstrations_it_can_be_finetuned(run, folder, tmp_path):
         store.add(episode)
     run(folder, "--task", "lift", "--output", tmp_path / "ours", "--demonstrations", tmp_path / "shown")
     checkpoint = Checkpoint.load(tmp_path / "ours")
-    learner = Learner.create(FilteredIqlConfig(batch_size=8, critic_updates=0, warmup_episodes=1), checkpoint)
+    learner = FilteredIql.create(FilteredIqlConfig(batch_size=8, critic_updates=0, warmup_episodes=1), checkpoint)
     learner.add_episode(next(iter(store.load())))
     learner.update()
     assert learner.status()["actor_loss"] > 0.0

@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import save
 
 from mechanic_rl_ros import msg
-from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig, Learner
+from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql, FilteredIqlConfig
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.payloads import PayloadSender
 from mechanic_rl_ros.policy.acting import Actor
@@ -230,7 +230,7 @@ def test_a_damaged_state_is_set_aside_and_all_episodes_are_learned_from_again_un
 def test_a_state_of_another_base_checkpoint_ends_it_with_one_line(ros, tmp_path, checkpoint_folder):
     other = Checkpoint.load(checkpoint_folder)
     other.policy["frame_mean"] += 1.0
-    Learner.create(FilteredIqlConfig(), other).save(tmp_path / "learner" / "state")
+    FilteredIql.create(FilteredIqlConfig(), other).save(tmp_path / "learner" / "state")
     assert "another base checkpoint" in ros[0].refusal("learner_node", checkpoint=checkpoint_folder, directory=tmp_path / "learner", device="cpu")
     assert [path.name for path in (tmp_path / "learner").iterdir()] == ["state"]
 

@@ -1,0 +1,68 @@
+"""Learners that only clone: demonstrations and solved practice, or what a person shows when taking over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from mechanic_rl_ros.algorithms.learner import Learner, LearnerConfig
+from mechanic_rl_ros.replay.buffer import Rows
+
+
+@dataclass(frozen=True)
+class CloningConfig(LearnerConfig):
+    """Settings of cloning solved practice: there are no critics to wait for."""
+
+    SECTION: ClassVar[str] = "cloning"
+
+    critic_updates: int = field(default=0, metadata={"low": 0, "high": 1_000_000})
+
+
+class Cloning(Learner):
+    """Behaviour cloning of demonstrations and of every practised chunk of a solved episode."""
+
+    Config: ClassVar[type[LearnerConfig]] = CloningConfig
+
+    def build(self) -> None:
+        """The actor is all there is."""
+
+    def learn(self, rows: Rows) -> None:
+        """Failed practice weighs nothing."""
+        weight = rows.solved.clone()
+        weight[len(weight) - self.shown_rows :] = 1.0
+        losses = self.policy.loss(self.policy.observe(rows.frames), rows.chunks, self.generator)
+        self.losses["actor_loss"] = self.descend("actor", (weight * losses).mean() / weight.mean().clamp_min(1e-6))
+
+
+@dataclass(frozen=True)
+class DaggerConfig(CloningConfig):
+    """Settings of DAgger."""
+
+    SECTION: ClassVar[str] = "dagger"
+
+    warmup_episodes: int = field(default=10, metadata={"low": 1, "high": 100_000})
+
+
+class Dagger(Cloning):
+    """DAgger with takeovers (Ross et al. 2011; Kelly et al., HG-DAgger, 2019): clones demonstrations, to which every takeover has been added.
+
+    What the policy did itself is never cloned, so nothing is learned from an episode in which nobody took over.
+    """
+
+    Config = DaggerConfig
+
+    def sample(self) -> Rows:
+        """Demonstrations alone."""
+        return self.demonstrations.sample(self.config.batch_size, self.generator)
+
+    @property
+    def shown_rows(self) -> int:
+        """All of them."""
+        return self.config.batch_size
+
+    def notice(self) -> str:
+        """Says so when nobody takes over."""
+        shown = 0 if self.checkpoint.demonstrations is None else len(self.checkpoint.demonstrations["lengths"])
+        if len(self.episode_ids) < self.config.warmup_episodes or self.demonstrations.episodes > shown:
+            return ""
+        return f"nobody took over in {len(self.episode_ids)} episodes: DAgger learns from takeovers only"

@@ -1,0 +1,335 @@
+"""What every learner has in common: episodes come in, updates of a few milliseconds follow, weights go out."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mechanic_rl_ros.algorithms.configuration import read_section
+from mechanic_rl_ros.algorithms.gate import Gate
+from mechanic_rl_ros.algorithms.learner_state import read_learner, write_learner
+from mechanic_rl_ros.data import Episode, Outcome, Source
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.acting import acting_tensors
+from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
+from mechanic_rl_ros.policy.critic import TwinQ, Value
+from mechanic_rl_ros.policy.frames import encode_episode
+from mechanic_rl_ros.policy.policy import Policy
+from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
+from mechanic_rl_ros.tuner import RelativeMechanic
+
+TunerFactory = Callable[[Iterable[nn.Parameter], str], Any]
+"""Makes the optimizer of one network from its parameters and its role: ``actor``, ``critic``, ``value`` and so on. It has ``step``, ``zero_grad``,
+``scale`` and ``averages``, as ``RelativeMechanic`` has."""
+
+ROLES = ("actor", "critic", "value")
+"""Roles whose scale is shown to people."""
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """What is chosen once for every task. There is no learning rate: the tuner finds the step size.
+
+    Attributes:
+        warmup_episodes: Episodes with the base policy before the first update.
+        critic_updates: Updates before the actor's first one: critics alone.
+        updates_per_episode: Updates that every further episode pays for.
+        batch_size: Rows of one update.
+        demonstration_share: Part of a batch that comes from the demonstrations.
+        gamma: Discount of one step.
+        replay_frames: Capacity of the replay.
+    """
+
+    SECTION: ClassVar[str]
+
+    warmup_episodes: int = field(default=60, metadata={"low": 1, "high": 100_000})
+    critic_updates: int = field(default=800, metadata={"low": 0, "high": 1_000_000})
+    updates_per_episode: int = field(default=10, metadata={"low": 1, "high": 10_000})
+    batch_size: int = field(default=128, metadata={"low": 4, "high": 65_536})
+    demonstration_share: float = field(default=0.25, metadata={"low": 0.0, "high": 0.9})
+    gamma: float = field(default=0.97, metadata={"low": 0.0, "high": 1.0})
+    replay_frames: int = field(default=50_000, metadata={"low": 200, "high": 10_000_000})
+
+    @classmethod
+    def from_yaml(cls, path: str | os.PathLike[str] | None = None) -> Self:
+        """Reads the section of this learner from config/learner.yaml, or from the file given."""
+        return read_section(cls, cls.SECTION, path)
+
+
+class Learner(ABC):
+    """Learns from episodes as they arrive, and hands out weights.
+
+    Use: ``add_episode`` whenever one arrives; ``update`` while ``updates_due() > 0``; now and then ``save``, then publish ``weights()``. Saving before
+    publishing keeps versions unique across a crash.
+
+    A learner builds its networks in ``build`` and makes one update in ``learn``; everything else is here.
+
+    Attributes:
+        policy: Whatever of it requires gradients is the actor's.
+        networks: All modules that a bit-equal continuation needs, by name.
+        tuners: Optimizers by role.
+        numbers: Running figures that a bit-equal continuation needs.
+        version: Number of updates done; grows with every update.
+        episode_ids: Ids of all episodes ever added.
+    """
+
+    Config: ClassVar[type[LearnerConfig]]
+    needs_demonstrations: ClassVar[bool] = True
+
+    def __init__(self, config: Any, checkpoint: Checkpoint, seed: int, device: torch.device | str, tuner: TunerFactory | None = None) -> None:
+        self.config, self.checkpoint, self.device = config, checkpoint, torch.device(device)
+        torch.manual_seed(seed)  # initial networks
+        self.generator = torch.Generator(device=self.device).manual_seed(seed)
+        self.policy = checkpoint.build_policy(self.device)
+        self.policy.encoders.requires_grad_(False)
+        self.fingerprint = self.policy.fingerprint()
+        self.networks: dict[str, nn.Module] = {"policy": self.policy}
+        self.tuners: dict[str, Any] = {}
+        self.numbers: dict[str, Tensor] = {}
+        self._make = tuner or (lambda parameters, role: RelativeMechanic(parameters))
+        self.gate = Gate()
+        self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device)
+        self.demonstrations = self._shown()
+        self.episode_ids: set[str] = set()
+        self.version = checkpoint.version
+        self.updates, self.losses, self.update_ms = 0, {"actor_loss": 0.0, "critic_loss": 0.0}, 0.0
+        self.successes = 0
+        self.build()
+        self.tune("actor", [parameter for parameter in self.policy.parameters() if parameter.requires_grad])
+
+    @classmethod
+    def create(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu", tuner: TunerFactory | None = None) -> Self:
+        """A learner that has learned nothing yet.
+
+        Args:
+            config: Settings, a ``Config`` of the class.
+            checkpoint: The policy to improve, as ``prepare`` leaves it. Its critics, if any, are where the critics start.
+            seed: Seed of initial critics, batches and noise.
+            device: ``cpu`` or ``cuda``.
+            tuner: Makes the optimizers, for comparisons; such a learner cannot be saved.
+
+        Raises:
+            UserError: The checkpoint lacks what this learner needs, or there is no such device.
+        """
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"device {device} is not available ({str(error).splitlines()[0]}): use device cpu") from error
+        return cls(config, checkpoint, seed, device, tuner)
+
+    @classmethod
+    def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
+        """The policy that practice starts with: the same, where a learner needs no other architecture."""
+        return checkpoint
+
+    @abstractmethod
+    def build(self) -> None:
+        """Makes the networks beside the policy, and their optimizers."""
+
+    @abstractmethod
+    def learn(self, rows: Rows) -> None:
+        """One update of all networks from a batch, whose demonstrations come last; notes ``losses``."""
+
+    def critics(self) -> tuple[TwinQ, Value] | None:
+        """Critics that may choose among samples when the policy acts, as they are now; None if this learner's must not."""
+        return None
+
+    def tune(self, role: str, parameters: Iterable[nn.Parameter]) -> None:
+        """Gives parameters to an optimizer of their own."""
+        self.tuners[role] = self._make(list(parameters), role)
+
+    def descend(self, role: str, loss: Tensor) -> float:
+        """One step of an optimizer; returns the loss. Gradients are not clipped: the tuner does not know their unit, and limits each step itself."""
+        tuner = self.tuners[role]
+        tuner.zero_grad(set_to_none=True)
+        loss.backward()
+        tuner.step()
+        return float(loss.detach())
+
+    def add_episode(self, episode: Episode) -> bool:
+        """Encodes and keeps an episode. Returns False, and does nothing, if it is already known or too short to learn from.
+
+        What a person did in it counts twice: as executed, and as a demonstration.
+
+        Raises:
+            UserError: It was recorded with another embodiment.
+        """
+        if episode.id in self.episode_ids:
+            return False
+        self.checkpoint.embodiment.require_same(episode.embodiment, f"episode {episode.id}")
+        self.episode_ids.add(episode.id)
+        if episode.steps < 1:
+            return False
+        frames = encode_episode(self.policy, episode, self.device)
+        actions, rewards = (torch.from_numpy(array).to(self.device) for array in (episode.actions, episode.rewards))
+        terminal = episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
+        self.practice.add(frames, actions, rewards, episode.success, terminal)
+        for first, last in takeovers(episode):
+            ends = last == episode.steps
+            self.demonstrations.add(frames[first : last + 1], actions[first:last], rewards[first:last], True, terminal and ends)
+        self.take(episode, frames)
+        self.successes += episode.success
+        if episode.outcome is not Outcome.ABORTED:
+            self.gate.add(episode.success, episode.best_of_n)
+        return True
+
+    def take(self, episode: Episode, frames: Tensor) -> None:  # noqa: B027 - most learners need nothing but the replay
+        """Keeps what the replay does not hold; ``frames`` (T + 1, frame_dim)."""
+
+    def updates_due(self) -> int:
+        """Updates that the episodes so far have paid for and that were not done yet."""
+        config = self.config
+        further = len(self.episode_ids) - config.warmup_episodes
+        earned = config.critic_updates + config.updates_per_episode * further if further >= 0 and len(self.practice) else 0
+        return max(0, earned - self.updates)
+
+    def update(self) -> dict[str, float]:
+        """One update. Needs at least one episode. Returns the losses."""
+        started = time.perf_counter()
+        self.learn(self.sample())
+        self.updates += 1
+        self.version += 1
+        self.update_ms += (1e3 * (time.perf_counter() - started) - self.update_ms) / min(self.updates, 100)
+        return dict(self.losses)
+
+    def sample(self) -> Rows:
+        """A batch of practice and, last, of demonstrations."""
+        shown = self.shown_rows
+        practised = self.practice.sample(self.config.batch_size - shown, self.generator)
+        return Rows.join(practised, self.demonstrations.sample(shown, self.generator)) if shown else practised
+
+    @property
+    def shown_rows(self) -> int:
+        """Rows of a batch that come from demonstrations."""
+        return round(self.config.batch_size * self.config.demonstration_share) if len(self.demonstrations) else 0
+
+    @property
+    def actor_learns(self) -> bool:
+        """Whether the critics have had their updates alone."""
+        return self.updates >= self.config.critic_updates
+
+    def acting_policy(self) -> Policy:
+        """The policy that should act now: what its optimizer averages."""
+        policy = copy.deepcopy(self.policy)
+        trained: list[Tensor] = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+        with torch.no_grad():
+            torch._foreach_copy_(trained, self.tuners["actor"].averages())
+        return policy
+
+    def averaged(self, network: nn.Module, role: str) -> Any:
+        """A copy of a network with what its optimizer averages."""
+        twin = copy.deepcopy(network)
+        with torch.no_grad():
+            torch._foreach_copy_(list(twin.parameters()), self.tuners[role].averages())
+        return twin
+
+    def weights(self) -> bytes:
+        """The weights that should act now, as a message for ``unpack_weights`` and ``Actor.load``."""
+        critics = self.critics()
+        metadata = {
+            "signature": self.checkpoint.signature,
+            "encoder": self.fingerprint,
+            "task": self.checkpoint.task,
+            "prefers_best_of_n": critics is not None and self.gate.prefers_best_of_n,
+        }
+        return pack_weights(self.version, acting_tensors(self.acting_policy(), critics[0] if critics else None), metadata)
+
+    def to_checkpoint(self) -> Checkpoint:
+        """What acts now, critics and demonstrations included, as a checkpoint to evaluate or to go on from."""
+        base, critics = self.checkpoint, self.critics()
+        state = None if critics is None else nn.ModuleDict({"q": critics[0], "value": critics[1]}).state_dict()
+        prefers = critics is not None and self.gate.prefers_best_of_n
+        metadata = {**base.metadata, "prefers_best_of_n": prefers, "practised_episodes": len(self.episode_ids)}
+        policy = self.acting_policy().state_dict()
+        return Checkpoint(base.task, base.embodiment, base.config, policy, state, base.demonstrations, self.version, metadata)
+
+    def status(self) -> dict[str, Any]:
+        """Figures to show. A scale is 0 where there is no such network."""
+        return {
+            "version": self.version,
+            "updates": self.updates,
+            "episodes": len(self.episode_ids),
+            "rows": len(self.practice),
+            **{f"{role}_scale": self.tuners[role].scale if role in self.tuners else 0.0 for role in ROLES},
+            **self.losses,
+            "update_ms": self.update_ms,
+            "skipped_gradients": sum(getattr(tuner, "skipped", 0) for tuner in self.tuners.values()),
+            "plain_success": self.gate.success(False),
+            "best_success": self.gate.success(True),
+            "prefers_best_of_n": self.gate.prefers_best_of_n,
+            "notice": self.notice(),
+        }
+
+    def notice(self) -> str:
+        """What a person should know about the episodes so far; empty if nothing."""
+        count = len(self.episode_ids)
+        if count < self.config.warmup_episodes or self.successes:
+            return ""
+        return f"not one of {count} episodes succeeded: practice teaches nothing yet, look at the task's reward or start from a better policy"
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes everything that a bit-equal continuation needs, replacing the previous save in one step.
+
+        Raises:
+            UserError: The disk is full, or the place cannot be written.
+        """
+        write_learner(Path(directory), self)
+
+    def restore(self, directory: str | os.PathLike[str]) -> None:
+        """Continues where ``save`` was called, bit by bit.
+
+        Raises:
+            UserError: The save is missing, damaged, or of another checkpoint.
+        """
+        read_learner(Path(directory), self)
+
+    def counters(self) -> dict[str, Any]:
+        """The plain numbers of the state, for ``save``."""
+        return {name: getattr(self, name) for name in ("version", "updates", "losses", "update_ms", "successes")}
+
+    def set_counters(self, counters: dict[str, Any]) -> None:
+        """Takes back what ``counters`` gave."""
+        for name in self.counters():
+            setattr(self, name, counters[name])
+
+    def memory(self) -> dict[str, Tensor]:
+        """What ``take`` has kept, for ``save``."""
+        return {}
+
+    def set_memory(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027 - as ``take``
+        """Takes back what ``memory`` gave."""
+
+    def _shown(self) -> ReplayBuffer:
+        shown = self.checkpoint.demonstrations
+        if shown is None or not len(shown["lengths"]):
+            if self.needs_demonstrations and self.config.demonstration_share > 0:
+                raise UserError("the checkpoint has no demonstrations, which the learner mixes in: make one with `mechanic-rl pretrain`")
+            return ReplayBuffer(self.checkpoint.config, self.config.replay_frames, self.config.gamma, self.device)
+        buffer = ReplayBuffer(self.checkpoint.config, len(shown["frames"]) + self.config.replay_frames, self.config.gamma, self.device)
+        lengths = shown["lengths"].tolist()
+        for frames, actions in zip(
+            shown["frames"].float().to(self.device).split(lengths), shown["actions"].float().to(self.device).split(lengths), strict=True
+        ):
+            rewards = torch.zeros(len(frames) - 1, device=self.device)
+            rewards[-1] = 1.0  # only solved demonstrations are kept
+            buffer.add(frames, actions[:-1], rewards, solved=True, terminal=True)
+        return buffer
+
+
+def takeovers(episode: Episode) -> list[tuple[int, int]]:
+    """First and one past the last step of every stretch that a person or an expert acted in, of an episode that a policy acted in, too."""
+    by_hand = np.isin(episode.sources, (Source.HUMAN, Source.EXPERT))
+    if by_hand.all():
+        return []  # a demonstration as a whole: whoever records those decides what becomes of them
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], by_hand, [False]]).astype(np.int8)))
+    return [(int(first), int(last)) for first, last in zip(edges[::2], edges[1::2], strict=True)]
