@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechanic_rl_ros.embodiment import Embodiment
+
+NO_TRACE = np.zeros(0, np.float32)
 
 
 class Outcome(str, Enum):
@@ -56,6 +59,7 @@ class ActionChunk:
         best_of_n: Whether the critics chose among several samples.
         episode_id: Episode that it belongs to.
         source: Who chose it.
+        trace: float32 (D,), how it was drawn; see ``Episode.traces``.
     """
 
     stamp_ns: int
@@ -65,6 +69,7 @@ class ActionChunk:
     best_of_n: bool = False
     episode_id: str = ""
     source: Source = Source.POLICY
+    trace: NDArray[np.float32] = field(default_factory=lambda: NO_TRACE)
 
 
 @dataclass
@@ -85,6 +90,7 @@ class Episode:
         sources: uint8 (T,), values of ``Source``.
         best_of_n: Whether the critics chose among several samples in this episode.
         embodiment: The embodiment it was recorded with.
+        traces: float32 (T, D), how the chunk that begins with each step was drawn; rows of NaN where none begins. (0, 0) where no learner asks for it.
     """
 
     id: str
@@ -100,6 +106,7 @@ class Episode:
     sources: NDArray[np.uint8]
     best_of_n: bool
     embodiment: Embodiment = field(repr=False)
+    traces: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32), repr=False)
 
     @property
     def steps(self) -> int:
@@ -110,3 +117,18 @@ class Episode:
     def success(self) -> bool:
         """Whether the task was solved."""
         return self.outcome is Outcome.SUCCESS
+
+
+def stack_traces(traces: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Traces of T steps, empty where no chunk begins, as ``Episode.traces`` holds them.
+
+    Raises:
+        ValueError: They are of different lengths.
+    """
+    sizes = {len(trace) for trace in traces if len(trace)}
+    if not sizes:
+        return np.zeros((0, 0), np.float32)
+    if len(sizes) > 1:
+        raise ValueError(f"traces of {sorted(sizes)} numbers do not belong to one policy")
+    none = np.full(sizes.pop(), np.nan, np.float32)
+    return np.stack([trace if len(trace) else none for trace in traces]).astype(np.float32)

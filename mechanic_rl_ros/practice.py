@@ -61,7 +61,7 @@ def practise(
     """
     kind = learner_of(config.SECTION)
     checkpoint = kind.prepare(config, checkpoint, seed)
-    env, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint)
+    env, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint, explore=True)
     learner, seconds = kind.create(config, checkpoint, seed, tuner=tuner), 0.0
     for number in range(episodes):
         episode = run_episode(env, actor, SEEDS_PER_RUN * seed + number, alternates(number), latency=latency)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mechanic_rl_ros.data import Episode, Observation, Outcome, Source
+from mechanic_rl_ros.data import NO_TRACE, Episode, Observation, Outcome, Source, stack_traces
 from mechanic_rl_ros.policy.acting import Actor
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def run_episode(
     player = _ChunkPlayer(actor, best_of_n, latency * actor.embodiment.policy_rate)
     actor.reset(seed if actor_seed is None else actor_seed)
     name = f"{env.simulation.task.name}-{seed:07d}-v{actor.version:06d}"
-    return record_episode(env, player, seed, name, region=region, source=Source.POLICY, version=actor.version, best_of_n=best_of_n and actor.has_critic)
+    chosen = best_of_n and actor.has_critic
+    return record_episode(env, player, seed, name, region=region, trace=lambda: player.trace, version=actor.version, best_of_n=chosen)
 
 
 def record_episode(
@@ -49,7 +50,8 @@ def record_episode(
     name: str,
     *,
     region: str = "all",
-    source: Source = Source.POLICY,
+    source: Source | Callable[[], Source] = Source.POLICY,
+    trace: Callable[[], NDArray[np.float32]] = lambda: NO_TRACE,
     version: int = 0,
     best_of_n: bool = False,
 ) -> Episode:
@@ -61,7 +63,8 @@ def record_episode(
         seed: Scene seed.
         name: Id of the episode.
         region: Part of the scene in which objects are placed.
-        source: Recorded with every step.
+        source: Recorded with every step; asked for after ``choose`` where it changes.
+        trace: Recorded with every step, asked for after ``choose``.
         version: Policy version, recorded with every step.
         best_of_n: Recorded.
 
@@ -69,8 +72,11 @@ def record_episode(
         The episode.
     """
     observations, actions, rewards = [env.reset(seed, region)], [], []
+    sources, traces = [], []
     while True:
         actions.append(choose(observations[-1]))
+        sources.append(int(source() if callable(source) else source))
+        traces.append(trace())
         result = env.step(actions[-1])
         observations.append(result.observation)
         rewards.append(result.reward)
@@ -89,9 +95,10 @@ def record_episode(
         actions=np.stack(actions).astype(np.float32),
         rewards=np.array(rewards, np.float32),
         policy_versions=np.full(steps, version, np.int64),
-        sources=np.full(steps, int(source), np.uint8),
+        sources=np.array(sources, np.uint8),
         best_of_n=best_of_n,
         embodiment=env.simulation.embodiment,
+        traces=stack_traces(traces),
     )
 
 
@@ -102,13 +109,14 @@ class _ChunkPlayer:
         self.actor, self.best_of_n, self.delay = actor, best_of_n, delay
         self.chunk: NDArray[np.float32] | None = None
         self.played = 0
+        self.trace = NO_TRACE
 
     def __call__(self, observation: Observation) -> NDArray[np.float32]:
         self.actor.observe(observation)
         if self.chunk is not None and self.played < self.actor.config.action_horizon:
-            self.played += 1
+            self.played, self.trace = self.played + 1, NO_TRACE
             return self.chunk[self.played - 1]
         fresh = self.actor.act(self.best_of_n)
         before = np.zeros_like(fresh[0]) if self.chunk is None else self.chunk[min(self.played, len(fresh) - 1)]
-        self.chunk, self.played = fresh, 1
+        self.chunk, self.played, self.trace = fresh, 1, self.actor.trace
         return (self.delay * before + (1.0 - self.delay) * fresh[0]).astype(np.float32)

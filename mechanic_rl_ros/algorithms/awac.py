@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.algorithms.critics import CriticConfig, CriticLearner
-from mechanic_rl_ros.replay.buffer import Rows
 
 LARGEST_EXPONENT = 3.0  # of a weight: no row counts more than 20 times an average one
 
@@ -41,8 +40,9 @@ class Awac(CriticLearner):
         super().build()
         self.numbers["advantage_variance"] = torch.ones((), device=self.device)
 
-    def learn(self, rows: Rows) -> None:
+    def learn(self) -> None:
         """Q by the policy's own next chunk; the actor once Q had updates of its own."""
+        rows = self.sample()
         observation = self.policy.observe(rows.frames)
         self.regress(rows, observation, self._worth(self.policy.observe(rows.next_frames)).clamp(0.0, 1.0))
         self.follow()

@@ -48,8 +48,9 @@ class FilteredIql(CriticLearner):
         self.tune("value", self.value.parameters())
         self.numbers["advantage_variance"] = torch.ones((), device=self.device)
 
-    def learn(self, rows: Rows) -> None:
+    def learn(self) -> None:
         """Q, V, and the actor once the critics had updates of their own."""
+        rows = self.sample()
         observation = self.policy.observe(rows.frames)
         advantage = self._update_critics(rows, observation)
         if self.actor_learns:

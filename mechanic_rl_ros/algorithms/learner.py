@@ -137,8 +137,8 @@ class Learner(ABC):
         """Makes the networks beside the policy, and their optimizers."""
 
     @abstractmethod
-    def learn(self, rows: Rows) -> None:
-        """One update of all networks from a batch, whose demonstrations come last; notes ``losses``."""
+    def learn(self) -> None:
+        """One update of all networks; notes ``losses``."""
 
     def critics(self) -> tuple[TwinQ, Value] | None:
         """Critics that may choose among samples when the policy acts, as they are now; None if this learner's must not."""
@@ -173,11 +173,11 @@ class Learner(ABC):
         frames = encode_episode(self.policy, episode, self.device)
         actions, rewards = (torch.from_numpy(array).to(self.device) for array in (episode.actions, episode.rewards))
         terminal = episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
+        self.take(episode, frames)
         self.practice.add(frames, actions, rewards, episode.success, terminal)
         for first, last in takeovers(episode):
             ends = last == episode.steps
             self.demonstrations.add(frames[first : last + 1], actions[first:last], rewards[first:last], True, terminal and ends)
-        self.take(episode, frames)
         self.successes += episode.success
         if episode.outcome is not Outcome.ABORTED:
             self.gate.add(episode.success, episode.best_of_n)
@@ -196,7 +196,7 @@ class Learner(ABC):
     def update(self) -> dict[str, float]:
         """One update. Needs at least one episode. Returns the losses."""
         started = time.perf_counter()
-        self.learn(self.sample())
+        self.learn()
         self.updates += 1
         self.version += 1
         self.update_ms += (1e3 * (time.perf_counter() - started) - self.update_ms) / min(self.updates, 100)

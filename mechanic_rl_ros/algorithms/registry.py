@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from mechanic_rl_ros.algorithms.awac import Awac
 from mechanic_rl_ros.algorithms.cloning import Cloning, Dagger
+from mechanic_rl_ros.algorithms.dppo import Dppo, Reinforce
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql
 from mechanic_rl_ros.algorithms.learner import Learner
 from mechanic_rl_ros.errors import UserError
 
-LEARNERS: dict[str, type[Learner]] = {kind.Config.SECTION: kind for kind in (FilteredIql, Cloning, Dagger, Awac)}
+LEARNERS: dict[str, type[Learner]] = {kind.Config.SECTION: kind for kind in (FilteredIql, Cloning, Dagger, Awac, Dppo, Reinforce)}
 """Name, which is also the section of config/learner.yaml, to class."""
 
 DEFAULT = FilteredIql.Config.SECTION

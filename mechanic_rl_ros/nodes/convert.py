@@ -124,6 +124,7 @@ def chunk_to_message(chunk: ActionChunk, frame: str, inference_s: float) -> msg.
     message.header.stamp = stamp(chunk.stamp_ns)
     message.header.frame_id = frame
     message.actions = array.array("f", np.ascontiguousarray(chunk.actions, dtype=np.float32).tobytes())
+    message.trace = array.array("f", np.ascontiguousarray(chunk.trace, dtype=np.float32).tobytes())
     message.policy_version, message.best_of_n, message.inference_time = chunk.policy_version, bool(chunk.best_of_n), inference_s
     return message
 

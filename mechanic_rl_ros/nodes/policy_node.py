@@ -125,7 +125,7 @@ class PolicyNode(Node):
         actions = self.actor.act(best_of_n)
         elapsed = time.perf_counter() - started
         self.inference_times.append(elapsed)
-        chunk = ActionChunk(observation.stamp_ns, self.embodiment.period_ns, actions, self.actor.version, best_of_n, self.episode.id)
+        chunk = ActionChunk(observation.stamp_ns, self.embodiment.period_ns, actions, self.actor.version, best_of_n, self.episode.id, trace=self.actor.trace)
         self.chunks.publish(chunk_to_message(chunk, self.embodiment.base_frame, elapsed))
 
     def _best_of_n(self) -> bool:

@@ -27,6 +27,7 @@ from mechanic_rl_ros.transfer import Chunk, Manifest
 GRACE_S = 0.5  # wall seconds that the last frames of an episode may take to arrive
 RETRY_S = 2.0  # wall seconds between two attempts to write what could not be written
 UNWRITTEN = 4  # episodes that wait for room on the disk until practice has to wait, too
+LARGEST_TRACE = 100_000  # numbers
 CHUNK_BYTES = 128 * 1024  # small enough that sending one does not delay an image
 
 
@@ -54,6 +55,7 @@ class RecorderNode(Node):
         self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.EPISODE)
         self.create_subscription(msg.ExecutedAction, "executed_action", self._on_executed, qos.RECORDED)
         self.create_subscription(msg.Reward, "reward", self._on_reward, qos.RECORDED)
+        self.create_subscription(msg.ActionChunk, "action_chunk", self._on_chunk, qos.RECORDED)
         self.create_timer(0.05, self._finish_if_complete, clock=self.wall)
         self.create_timer(RETRY_S, self._write, clock=self.wall)
 
@@ -120,6 +122,15 @@ class RecorderNode(Node):
             self._refuse(f"reward {message.reward} refused: it must be finite, mend its publisher")
             return
         self.recording.reward(nanoseconds(message.header.stamp), float(message.reward))
+
+    def _on_chunk(self, message: msg.ActionChunk) -> None:
+        if self.recording is None or message.episode_id != self.recording.id or not message.trace:
+            return
+        trace = np.array(message.trace, dtype=np.float32)
+        if len(trace) > LARGEST_TRACE or not np.isfinite(trace).all():
+            self._refuse(f"trace of {len(trace)} numbers refused: at most {LARGEST_TRACE} finite ones, look at the policy")
+            return
+        self.recording.trace(nanoseconds(message.header.stamp), trace)
 
     def _refuse(self, reason: str) -> None:
         self.refusal = reason

@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mechanic_rl_ros.data import Observation
+from mechanic_rl_ros.data import NO_TRACE, Observation
+from mechanic_rl_ros.policy.chain import draw_chain, pack_chain
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.critic import TwinQ
+from mechanic_rl_ros.policy.denoiser import Denoiser
 from mechanic_rl_ros.policy.policy import Policy, image_batch
 from mechanic_rl_ros.policy.tensors import Shapes, check_tensors, shapes_of
 from mechanic_rl_ros.policy.weights import WeightsError
@@ -29,9 +31,10 @@ class Actor:
         version: Version of the weights that act.
         prefers_best_of_n: What the learner's gate decided for these weights.
         signature: Signature of the architecture, for ``unpack_weights``.
+        trace: How the last chunk was drawn, float32 (``trace_size``,), for learners that need its probability; else empty.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu", seed: int = 0, samples: int = 8) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu", seed: int = 0, samples: int = 8, explore: bool = False) -> None:
         """Builds the networks.
 
         Args:
@@ -39,8 +42,9 @@ class Actor:
             device: Where to compute.
             seed: Seed of the sampling noise.
             samples: N of best-of-N.
+            explore: Whether a robot practises with it; see ``Head.sample``.
         """
-        self.config, self.signature, self.samples = checkpoint.config, checkpoint.signature, samples
+        self.config, self.signature, self.samples, self.explore = checkpoint.config, checkpoint.signature, samples, explore
         self.embodiment = checkpoint.embodiment
         self.device = torch.device(device)
         self.policy: Policy = checkpoint.build_policy(self.device).requires_grad_(False)
@@ -51,6 +55,7 @@ class Actor:
             self.critic.load_state_dict({name.removeprefix("q."): tensor for name, tensor in checkpoint.critics.items() if name.startswith("q.")})
         self.version = checkpoint.version
         self.prefers_best_of_n = bool(checkpoint.metadata.get("prefers_best_of_n", False)) and self.has_critic
+        self.trace: NDArray[np.float32] = NO_TRACE
         self._generator = torch.Generator(device=self.device)
         self._window: deque[Observation | Tensor] = deque(maxlen=self.config.observation_horizon)  # a frame once it is encoded
         self.reset(seed)
@@ -84,9 +89,13 @@ class Actor:
             RuntimeError: Nothing was observed since ``reset``.
         """
         observation = self.policy.observe(self._stacked_frames())
+        if self.explore and self.config.schedule.exploration and isinstance(self.policy.head, Denoiser):
+            chain = draw_chain(self.policy.head, observation, self._generator)
+            self.trace = pack_chain(chain)[0].cpu().numpy()
+            return self.policy.denormalise(chain.samples[0, -1, self.config.past_actions :]).cpu().numpy()
         if not (best_of_n and self.has_critic):
-            return self.policy.sample(observation, 1, self._generator)[0, self.config.past_actions :].cpu().numpy()
-        chunks = self.policy.sample(observation, self.samples, self._generator)
+            return self.policy.sample(observation, 1, self._generator, self.explore)[0, self.config.past_actions :].cpu().numpy()
+        chunks = self.policy.sample(observation, self.samples, self._generator, self.explore)
         best = self.critic(observation, chunks).amin(0).argmax()
         return chunks[best, self.config.past_actions :].cpu().numpy()
 

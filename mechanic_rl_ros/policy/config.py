@@ -255,6 +255,9 @@ def _schedule(data: Any, what: str) -> NoiseSchedule:
         if data[name] not in choices:
             raise UserError(f"{what}: {name} {data[name]!r} is unknown: use {', '.join(choices)}")
     _check_values(NoiseSchedule, {name: data[name] for name in ("steps", "sampling_steps")}, what, lowest={})
+    exploration = data["exploration"]
+    if not isinstance(exploration, int | float) or isinstance(exploration, bool) or not 0.0 <= exploration <= 1.0:
+        raise UserError(f"{what}: exploration is {exploration!r}, not between 0 and 1: {HINT}")
     if data["sampling_steps"] > data["steps"]:
         raise UserError(f"{what}: more sampling steps than diffusion steps: {HINT}")
     return NoiseSchedule(**data)

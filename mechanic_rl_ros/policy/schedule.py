@@ -50,6 +50,8 @@ class NoiseSchedule:
         prediction: What the network says: ``epsilon``, the noise, or ``sample``, the clean chunk.
         sampler: ``ddim`` (deterministic; Song et al. 2021) or ``ddpm`` (Ho et al. 2020).
         spacing: Steps that the sampler visits: ``linspace`` from the noisiest to 0, or ``leading`` multiples of K / sampling_steps.
+        exploration: Standard deviation of noise that is added after every step of the sampler while a robot practises with a learner that needs the
+            probability of what was done (``policy/chain.py``); 0: nobody asks.
         clipping: Of the clean sample to [-1, 1]: ``consistent`` (the noise is computed again, so that clipping does not leave the trajectory; DDIM
             only), ``plain``, or ``none``.
     """
@@ -61,6 +63,7 @@ class NoiseSchedule:
     sampler: str = "ddim"
     spacing: str = "linspace"
     clipping: str = "consistent"
+    exploration: float = 0.0
 
     @cached_property
     def alphas(self) -> Tensor:
@@ -109,6 +112,14 @@ class NoiseSchedule:
         alpha = self.alphas.to(clean.device)[steps].reshape(-1, *[1] * (clean.dim() - 1))
         return alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise
 
+    def advance(self, place: int, sample: Tensor, output: Tensor) -> Tensor:
+        """Mean of the next sample, from this one and what the network says at step ``visited[place]``."""
+        move = self.moves[place]
+        clean = move.clean_sample * sample + move.clean_output * output
+        if self.clipping != "none":
+            clean = clean.clamp(-1.0, 1.0)
+        return move.clean_part * clean + move.sample_part * sample + move.output_part * output
+
     def sample(self, predict: Callable[[Tensor, int], Tensor], noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Denoises.
 
@@ -122,11 +133,7 @@ class NoiseSchedule:
         """
         sample = noise
         for place, move in enumerate(self.moves):
-            output = predict(sample, place)
-            clean = move.clean_sample * sample + move.clean_output * output
-            if self.clipping != "none":
-                clean = clean.clamp(-1.0, 1.0)
-            sample = move.clean_part * clean + move.sample_part * sample + move.output_part * output
+            sample = self.advance(place, sample, predict(sample, place))
             if move.noise_part:
                 fresh = torch.randn(noise.shape, generator=generator, device=noise.device, dtype=noise.dtype)
                 sample = sample + move.noise_part * fresh

@@ -80,7 +80,9 @@ def encode_state(stamp_ns: int, frame: str, names: list[str], values: NDArray[np
     return writer.bytes()
 
 
-def encode_step(stamp_ns: int, frame: str, index: int, action: NDArray[np.float32], reward: float, policy_version: int, source: int) -> bytes:
+def encode_step(
+    stamp_ns: int, frame: str, index: int, action: NDArray[np.float32], reward: float, policy_version: int, source: int, trace: NDArray[np.float32]
+) -> bytes:
     """A ``mechanic_rl_ros/Step``, field by field as in msg/Step.msg."""
     writer = CdrWriter()
     writer.header(stamp_ns, frame)
@@ -89,4 +91,5 @@ def encode_step(stamp_ns: int, frame: str, index: int, action: NDArray[np.float3
     writer.number("f", reward)
     writer.number("q", policy_version)
     writer.number("B", source)
+    writer.array(trace)
     return writer.bytes()

@@ -59,6 +59,8 @@ def _shape_fault(episode: Episode) -> str:
         return f"it has cameras {sorted(episode.images)}, the embodiment has {sorted(body.cameras)}"
     for key, camera in body.cameras.items():
         expected[f"images[{key!r}]"] = (episode.images[key], np.uint8, (steps + 1, camera.height, camera.width, 3))
+    if episode.traces.size:
+        expected["traces"] = (episode.traces, np.float32, (steps, episode.traces.shape[-1]))
     for name, (array, kind, shape) in expected.items():
         if array.dtype != kind or array.shape != shape:
             return f"{name} is {array.dtype} {array.shape}, not {np.dtype(kind)} {shape}"
@@ -69,6 +71,9 @@ def _value_fault(episode: Episode) -> str:
     for name in ("states", "actions", "rewards"):
         if not np.isfinite(getattr(episode, name)).all():
             return f"{name} are not all finite"
+    told = ~np.isnan(episode.traces).all(axis=1) if episode.traces.size else np.zeros(0, bool)
+    if not np.isfinite(episode.traces[told]).all():
+        return "a trace is not finite"
     if np.abs(episode.actions).max() > 1 + ACTION_TOLERANCE:
         return "actions are not normalised to [-1, 1]"
     if (np.diff(episode.stamps_ns) <= 0).any() or episode.stamps_ns[0] < 0:

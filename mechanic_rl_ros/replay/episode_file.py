@@ -19,7 +19,7 @@ from mcap.records import Channel, Header, Message, Metadata, Schema
 from mcap.writer import CompressionType, Writer
 from mcap_ros2.decoder import DecoderFactory
 
-from mechanic_rl_ros.data import Episode, Outcome
+from mechanic_rl_ros.data import NO_TRACE, Episode, Outcome, stack_traces
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.replay import cdr, definitions
@@ -130,7 +130,10 @@ def _write_messages(writer: Writer, episode: Episode) -> None:
         writer.add_message(state, stamp, cdr.encode_state(stamp, body.base_frame, names, episode.states[index]), stamp, index)
         if index < episode.steps:
             reward, version, source = float(episode.rewards[index]), int(episode.policy_versions[index]), int(episode.sources[index])
-            writer.add_message(step, stamp, cdr.encode_step(stamp, body.base_frame, index, episode.actions[index], reward, version, source), stamp, index)
+            trace = episode.traces[index] if episode.traces.size else NO_TRACE
+            trace = NO_TRACE if np.isnan(trace).all() else trace
+            message = cdr.encode_step(stamp, body.base_frame, index, episode.actions[index], reward, version, source, trace)
+            writer.add_message(step, stamp, message, stamp, index)
 
 
 def _read_messages(data: bytes) -> tuple[dict[str, Any], dict[str, list[Any]]]:
@@ -191,6 +194,7 @@ def _assemble(facts: dict[str, Any], messages: dict[str, list[Any]]) -> Episode:
         sources=np.array([step.source for step in steps], np.uint8),
         best_of_n=bool(facts["best_of_n"]),
         embodiment=body,
+        traces=stack_traces([np.array(step.trace, np.float32) for step in steps]),
     )
 
 

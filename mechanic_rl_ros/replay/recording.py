@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mechanic_rl_ros.data import Episode, Observation, Outcome
+from mechanic_rl_ros.data import NO_TRACE, Episode, Observation, Outcome, stack_traces
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety.executed import Executed
 
@@ -22,6 +23,7 @@ class Recording:
         self._observations: dict[int, Observation] = {}
         self._executed: dict[int, Executed] = {}
         self._rewards: dict[int, float] = {}
+        self._traces: dict[int, NDArray[np.float32]] = {}
 
     def observe(self, observation: Observation) -> None:
         """Takes a frame of this episode; older ones belong to the last."""
@@ -40,6 +42,12 @@ class Recording:
         index = self._index(stamp_ns) - 1
         if 0 <= index < LONGEST:
             self._rewards[index] = reward
+
+    def trace(self, stamp_ns: int, trace: NDArray[np.float32]) -> None:
+        """Takes how the chunk for the observation at ``stamp_ns`` was drawn. All of an episode are of one policy, so of one size."""
+        index = self._index(stamp_ns)
+        if 0 <= index < LONGEST and all(len(other) == len(trace) for other in self._traces.values()):
+            self._traces[index] = trace
 
     def complete(self, end_ns: int) -> bool:
         """Whether everything up to the last observation at ``end_ns`` is there."""
@@ -75,6 +83,7 @@ class Recording:
             sources=np.array([int(executed.source) for executed in actions], dtype=np.uint8),
             best_of_n=any(executed.best_of_n for executed in actions),
             embodiment=self._embodiment,
+            traces=stack_traces([self._traces.get(index, NO_TRACE) for index in range(steps)]),
         )
         return episode, ""
 

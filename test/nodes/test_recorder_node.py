@@ -31,18 +31,24 @@ class Practice:
         self.records = self.probe.hear(msg.EpisodeRecord, "episode_record", qos.EPISODE)
         publish = self.probe.node.create_publisher
         self.executed, self.rewards = publish(msg.ExecutedAction, "executed_action", qos.COMMAND), publish(msg.Reward, "reward", qos.COMMAND)
+        self.plans = publish(msg.ActionChunk, "action_chunk", qos.COMMAND)
         self.requests, self.chunks = publish(msg.ChunkRequest, "episodes/request", qos.CHUNKS), self.probe.hear(msg.Chunk, "episodes/chunk", qos.CHUNKS)
         self.join()
 
     def join(self):
         self.process = self.nodes.start("recorder_node", directory=self.folder, use_sim_time=True)
         self.feed.join()
-        self.probe.wait_for(lambda: self.executed.get_subscription_count() and self.rewards.get_subscription_count(), "the recorder")
+        self.probe.wait_for(lambda: all(each.get_subscription_count() for each in (self.executed, self.rewards, self.plans)), "the recorder")
 
     def act(self, at_ns, index):
         message = msg.ExecutedAction(episode_id=self.feed.id, action=[0.1 * index, 0.0, -0.5, 1.0], policy_version=index // 2, source=int(Source.POLICY))
         message.header.stamp, message.best_of_n = stamp(at_ns), True
         self.executed.publish(message)
+
+    def plan(self, at_ns, trace):
+        message = msg.ActionChunk(episode_id=self.feed.id, trace=trace)
+        message.header.stamp = stamp(at_ns)
+        self.plans.publish(message)
 
     def reward(self, at_ns, value):
         message = msg.Reward(episode_id=self.feed.id, reward=value)
@@ -58,6 +64,7 @@ class Practice:
             at_ns = self.feed.instant()
             if len(done) < steps:
                 self.act(at_ns, len(done))
+                self.plan(at_ns, [0.5, float(len(done))] if len(done) % 4 == 0 else [])
                 meanwhile(len(done))
             if done:
                 self.reward(at_ns, float(len(done) == steps))
@@ -105,6 +112,8 @@ def test_a_recorded_episode_holds_exactly_what_was_sent(practice):
     assert episode.policy_versions.tolist() == [0, 0, 1, 1, 2, 2]
     assert episode.rewards.tolist() == [0, 0, 0, 0, 0, 1]
     assert set(episode.sources) == {Source.POLICY}
+    assert episode.traces[[0, 4]].tolist() == [[0.5, 0.0], [0.5, 4.0]]
+    assert np.isnan(episode.traces[[1, 2, 3, 5]]).all()
     assert episode.states[:, 3] == pytest.approx([0.03] * (STEPS + 1))
     assert (episode.outcome, episode.seed, episode.best_of_n, episode.task) == (Outcome.SUCCESS, 7, True, "lift")
     assert practice.record("lift_a").kept

@@ -38,6 +38,14 @@ def test_an_episode_read_back_equals_the_one_written(make_episode, tmp_path, out
     assert os.listdir(tmp_path) == ["e.mcap"]
 
 
+def test_traces_read_back_are_those_written_and_say_where_none_begins(make_episode):
+    traces = np.full((4, 5), np.nan, np.float32)
+    traces[[0, 3]] = np.arange(10, dtype=np.float32).reshape(2, 5)
+    episode = replace(make_episode(), traces=traces)
+    np.testing.assert_array_equal(decode_episode(encode_episode(episode)).traces, traces)
+    assert decode_episode(encode_episode(make_episode())).traces.shape == (0, 0)
+
+
 def test_images_read_back_can_be_changed_like_any_array(episode):
     image = decode_episode(encode_episode(episode)).images["front"]
     image[:] = 0
@@ -161,6 +169,8 @@ def test_a_bag_without_an_episode_is_refused():
         ("stamps_ns", np.zeros(5, np.int64), "do not rise"),
         ("policy_versions", np.full(4, -1), "negative"),
         ("sources", np.full(4, 9, np.uint8), "source"),
+        ("traces", np.zeros((3, 5), np.float32), "traces is"),
+        ("traces", np.array([[0.0, np.inf]] * 4, np.float32), "a trace is not finite"),
         ("images", {}, "cameras"),
         ("images", {"front": np.zeros((5, 48, 48, 3), np.uint8), "wrist": np.zeros((5, 48, 64, 3), np.uint8)}, "wrist"),
     ],

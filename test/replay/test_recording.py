@@ -49,6 +49,16 @@ def test_a_whole_episode_holds_exactly_what_came():
     assert (episode.outcome, episode.seed, set(episode.policy_versions)) == (Outcome.SUCCESS, 5, {2})
 
 
+def test_a_trace_belongs_to_the_step_of_its_observation_and_one_of_another_size_to_none():
+    recording = record(4)
+    recording.trace(START + STEP, np.arange(3, dtype=np.float32))
+    recording.trace(START + 3 * STEP, np.zeros(7, np.float32))
+    episode, _ = recording.finish(START + 4 * STEP, Outcome.SUCCESS)
+    check_episode(episode)
+    assert episode.traces[1].tolist() == [0, 1, 2]
+    assert np.isnan(episode.traces[[0, 2, 3]]).all()
+
+
 def test_the_order_of_arrival_does_not_matter():
     forth, _ = record(6).finish(START + 6 * STEP, Outcome.TIMEOUT)
     back, _ = record(6, order=-1).finish(START + 6 * STEP, Outcome.TIMEOUT)

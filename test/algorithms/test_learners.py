@@ -1,0 +1,242 @@
+"""What every learner does alike, and what each of them learns from."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mechanic_rl_ros.algorithms.cloning import Dagger
+from mechanic_rl_ros.algorithms.dppo import Dppo, DppoConfig
+from mechanic_rl_ros.algorithms.learner import takeovers
+from mechanic_rl_ros.algorithms.registry import LEARNERS, learner_of
+from mechanic_rl_ros.data import Outcome, Source
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.acting import Actor
+from mechanic_rl_ros.policy.checkpoint import unpack_weights
+from mechanic_rl_ros.rollout import record_episode, run_episode
+
+COMMON = {"warmup_episodes": 2, "batch_size": 16, "replay_frames": 600, "updates_per_episode": 2}
+QUICK = {"critic_updates": 2, "iteration_episodes": 2, "epochs": 2, "value_iterations": 0, "head_updates": 5}
+
+
+def quick(name: str, **changes):
+    """Settings for seconds instead of hours."""
+    kind = learner_of(name).Config
+    known = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{key: value for key, value in {**COMMON, **QUICK, **changes}.items() if key in known})
+
+
+def begin(name: str, checkpoint, **changes):
+    config = quick(name, **changes)
+    prepared = learner_of(name).prepare(config, checkpoint, 0)
+    return learner_of(name).create(config, prepared, seed=1)
+
+
+def practise_with(learner, world, seeds) -> None:
+    actor = Actor(learner.checkpoint, explore=True)
+    for seed in seeds:
+        learner.add_episode(run_episode(world, actor, seed))
+
+
+def taken_over(world, seed: int, after: int = 3):
+    """An episode that somebody takes over."""
+    step = 0
+
+    def choose(observation):
+        nonlocal step
+        step += 1
+        return world.expert() if step > after else np.array([-np.sign(world.target) * 0.5, 0, 0, -1], np.float32)
+
+    return record_episode(world, choose, seed, f"taken-{seed}", source=lambda: Source.HUMAN if step > after else Source.POLICY)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_learner_learns_publishes_and_goes_on_bit_by_bit(name, checkpoint, world, tmp_path):
+    learner = begin(name, checkpoint)
+    practise_with(learner, world, range(3))
+    assert learner.updates_due() > 0
+    before = {key: tensor.clone() for key, tensor in learner.acting_policy().head.state_dict().items()}
+    while learner.updates_due():
+        learner.update()
+    after = learner.acting_policy().head.state_dict()
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+    actor = Actor(learner.checkpoint)
+    version, tensors, metadata = unpack_weights(learner.weights(), actor.signature)
+    actor.load(tensors, version, metadata)
+    assert actor.has_critic == (learner.critics() is not None)
+    learner.save(tmp_path / "state")
+    resumed = learner_of(name).create(learner.config, learner.checkpoint, seed=99)
+    resumed.restore(tmp_path / "state")
+    for each in (learner, resumed):
+        practise_with(each, world, range(10, 12))
+        while each.updates_due():
+            each.update()
+    assert learner.weights() == resumed.weights()
+    assert {**learner.status(), "update_ms": 0} == {**resumed.status(), "update_ms": 0}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_practice_without_a_single_success_harms_nothing_and_is_said(name, checkpoint, practise, world):
+    learner = begin(name, checkpoint)
+    world.max_steps = 4
+    practise_with(learner, world, [seed for seed in range(40) if abs(_target(world, seed)) > 0.15][:4])
+    while learner.updates_due():
+        learner.update()
+    assert learner.successes == 0
+    assert "not one of 4 episodes" in learner.notice() or "nobody took over" in learner.notice()
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in learner.acting_policy().state_dict().values())
+
+
+def _target(world, seed: int) -> float:
+    world.reset(seed)
+    return world.target
+
+
+def test_what_a_person_did_counts_as_executed_and_as_a_demonstration(checkpoint, world):
+    learner = begin("filtered_iql", checkpoint)
+    rows, shown = len(learner.practice), len(learner.demonstrations)
+    episode = taken_over(world, 5)
+    ((first, last),) = takeovers(episode)
+    assert (first, last) == (3, episode.steps)
+    learner.add_episode(episode)
+    assert len(learner.practice) == rows + episode.steps
+    assert len(learner.demonstrations) == shown + last - first
+    newest = learner.demonstrations.rows(learner.demonstrations._rows[-1:])
+    torch.testing.assert_close(newest.chunks[0, 0], torch.from_numpy(episode.actions[-1]))
+
+
+def test_stretches_by_hand_are_found_and_whole_demonstrations_are_none(practise):
+    episode = next(episode for episode in map(practise, range(20)) if episode.steps >= 5)
+    assert takeovers(episode) == []
+    sources = np.full(episode.steps, Source.POLICY, np.uint8)
+    assert takeovers(dataclasses.replace(episode, sources=sources)) == []
+    sources[0], sources[2:4] = Source.HUMAN, Source.EXPERT
+    assert takeovers(dataclasses.replace(episode, sources=sources)) == [(0, 1), (2, 4)]
+
+
+def test_dagger_learns_to_do_what_was_shown_where_it_took_over(checkpoint, world):
+    learner = begin("dagger", checkpoint, warmup_episodes=1, updates_per_episode=20)
+    assert isinstance(learner, Dagger)
+    practise_with(learner, world, range(1))
+    assert "nobody took over" in learner.notice()
+    episodes = [taken_over(world, seed) for seed in range(20, 32)]
+    for episode in episodes:
+        learner.add_episode(episode)
+    assert learner.notice() == ""
+    rows = learner.demonstrations.rows(learner.demonstrations._rows[-30:])
+
+    def error() -> float:
+        generator = torch.Generator().manual_seed(0)
+        policy = learner.acting_policy()
+        with torch.no_grad():
+            return float(policy.loss(policy.observe(rows.frames).repeat(8, 1), rows.chunks.repeat(8, 1, 1), generator).mean())
+
+    before = error()
+    while learner.updates_due():
+        learner.update()
+    assert error() < 0.7 * before
+
+
+def test_weights_of_awac_grow_with_the_advantage_and_are_bounded(checkpoint, world, monkeypatch):
+    learner = begin("awac", checkpoint, critic_updates=0)
+    practise_with(learner, world, range(3))
+    seen = []
+    genuine = learner.clone
+    monkeypatch.setattr(learner, "clone", lambda rows, observation, weight: (seen.append(weight), genuine(rows, observation, weight)))
+    for _ in range(3):
+        learner.update()
+    weights = torch.cat(seen)
+    assert float(weights.std()) > 0
+    assert float(weights.max()) <= np.exp(3.0) + 1e-3
+
+
+def test_ppo_makes_chunks_that_earned_more_likelier_and_others_less(checkpoint, world):
+    learner = begin("dppo", checkpoint, iteration_episodes=6, epochs=4, clip=0.2, largest_divergence=1e6, batch_size=64)
+    assert isinstance(learner, Dppo)
+    practise_with(learner, world, range(6))
+    learner._begin()
+    now = dict(learner.iteration)
+    now["advantages"] = torch.where(torch.arange(len(now["advantages"])) % 2 == 0, 1.0, -1.0)
+    learner.iteration = dict(now)
+    before = _log_probability(learner, now)
+    while learner.iteration:
+        learner.update()
+    change = _log_probability(learner, now) - before
+    good = now["advantages"] > 0
+    assert float(change[good].mean()) > float(change[~good].mean())
+
+
+def _log_probability(learner, now) -> torch.Tensor:
+    from mechanic_rl_ros.policy.chain import log_probability, unpack_chain
+
+    policy = learner.acting_policy()
+    with torch.no_grad():
+        return log_probability(policy.head, policy.observe(now["frames"]), unpack_chain(now["traces"], learner.checkpoint.config).samples).mean(dim=1)
+
+
+def test_probabilities_of_recorded_chains_are_those_that_the_actor_gave_them(checkpoint, world):
+    learner = begin("dppo", checkpoint)
+    practise_with(learner, world, range(2))
+    learner._begin()
+    recorded = learner.iteration["traces"][:, -5:].mean(dim=1)
+    torch.testing.assert_close(_log_probability(learner, learner.iteration), recorded, atol=1e-4, rtol=1e-3)
+
+
+def test_advantages_bootstrap_through_a_time_out_and_not_through_a_success(checkpoint):
+    learner = begin("dppo", checkpoint, gamma=0.5, trace_decay=1.0)
+    rewards, values = torch.tensor([0.0, 1.0]), torch.tensor([0.2, 0.4, 0.8])
+    ended = learner._advantages(rewards, torch.tensor([0.5, 0.0]), values)
+    torch.testing.assert_close(ended, torch.tensor([0.5 * 1.0 - 0.2, 1.0 - 0.4]))
+    timed_out = learner._advantages(rewards, torch.tensor([0.5, 0.5]), values)
+    torch.testing.assert_close(timed_out, torch.tensor([0.5 * 1.4 - 0.2, 1.4 - 0.4]))
+
+
+def test_an_iteration_ends_where_the_policy_has_gone_too_far(checkpoint, world):
+    learner = begin("dppo", checkpoint, epochs=50, largest_divergence=1e-6)
+    practise_with(learner, world, range(2))
+    due = learner.updates_due()
+    while learner.updates_due():
+        learner.update()
+    assert learner.updates < due
+
+
+def test_traces_of_another_policy_are_refused_and_nothing_is_kept(checkpoint, world):
+    learner = begin("dppo", checkpoint)
+    episode = run_episode(world, Actor(learner.checkpoint, explore=True), 3)
+    with pytest.raises(UserError, match="another policy"):
+        learner.add_episode(dataclasses.replace(episode, traces=episode.traces[:, 1:]))
+    assert len(learner.practice) == 0
+    assert not learner.flights
+
+
+def test_an_aborted_episode_is_no_lesson_for_ppo(checkpoint, world):
+    learner = begin("dppo", checkpoint)
+    learner.add_episode(dataclasses.replace(run_episode(world, Actor(learner.checkpoint, explore=True), 3), outcome=Outcome.ABORTED))
+    assert not learner.flights
+
+
+def test_ppo_says_when_episodes_come_without_chains(checkpoint, practise):
+    learner = begin("dppo", checkpoint)
+    for seed in range(2):
+        learner.add_episode(practise(seed))
+    assert "no denoising chains" in learner.notice()
+    assert learner.updates_due() == 0
+
+
+def test_an_unknown_learner_is_named_with_those_there_are():
+    with pytest.raises(UserError, match="unknown algorithm 'magic': use one of filtered_iql, "):
+        learner_of("magic")
+
+
+def test_no_learner_has_a_learning_rate():
+    for kind in LEARNERS.values():
+        names = [field.name for field in dataclasses.fields(kind.Config)]
+        assert not any("rate" in name.split("_") or name == "lr" for name in names)
+        assert DppoConfig.from_yaml().clip >= 0
+
+
+def test_a_state_of_another_learner_is_refused(checkpoint, world, tmp_path):
+    begin("cloning", checkpoint).save(tmp_path / "state")
+    with pytest.raises(UserError, match="is of learner Cloning"):
+        begin("dagger", checkpoint).restore(tmp_path / "state")
