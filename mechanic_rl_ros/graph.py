@@ -55,6 +55,7 @@ class GraphSettings:
         parameter_file: YAML file of node parameters.
         log_level: Of every node.
         learn: Whether the learner takes part.
+        algorithm: How it learns: a section of config/learner.yaml.
     """
 
     task: str = "lift"
@@ -69,6 +70,7 @@ class GraphSettings:
     parameter_file: str = ""
     log_level: str = "info"
     learn: bool = True
+    algorithm: str = "filtered_iql"
 
     def resolved_checkpoint(self) -> str:
         """Folder of the policy to start from."""
@@ -114,7 +116,7 @@ def describe(settings: GraphSettings) -> list[NodeSpec]:
         scene = {"use_sim_time": False, "embodiment": settings.embodiment, "task": settings.task, "real_time_factor": settings.real_time_factor}
         nodes.insert(0, NodeSpec("sim_node", scene, stop_order=2))
     if settings.learn:
-        nodes.append(NodeSpec("learner_node", {**policy, "directory": f"{run}/learner"}, nice=19))
+        nodes.append(NodeSpec("learner_node", {**policy, "algorithm": settings.algorithm, "directory": f"{run}/learner"}, nice=19))
     return nodes
 
 

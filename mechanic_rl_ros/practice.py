@@ -19,6 +19,10 @@ SEEDS_PER_RUN = 1000
 """Scene seeds of one practice."""
 
 
+TAKEOVER = 30
+"""Steps after which the scripted expert takes over from a policy whose learner lives from that: about as long as most solved episodes take."""
+
+
 @dataclass(frozen=True)
 class Practised:
     """An episode of practice, and how the learner stands after it.
@@ -64,7 +68,8 @@ def practise(
     env, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint, explore=True)
     learner, seconds = kind.create(config, checkpoint, seed, tuner=tuner), 0.0
     for number in range(episodes):
-        episode = run_episode(env, actor, SEEDS_PER_RUN * seed + number, alternates(number), latency=latency)
+        takeover = TAKEOVER if kind.needs_takeovers else None
+        episode = run_episode(env, actor, SEEDS_PER_RUN * seed + number, alternates(number), latency=latency, takeover=takeover)
         started = time.process_time()
         learner.add_episode(episode)
         due = learner.updates_due()

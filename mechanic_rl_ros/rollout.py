@@ -19,7 +19,14 @@ Choose = Callable[[Observation], NDArray[np.float32]]
 
 
 def run_episode(
-    env: Environment, actor: Actor, seed: int, best_of_n: bool = False, region: str = "all", latency: float = 0.0, actor_seed: int | None = None
+    env: Environment,
+    actor: Actor,
+    seed: int,
+    best_of_n: bool = False,
+    region: str = "all",
+    latency: float = 0.0,
+    actor_seed: int | None = None,
+    takeover: int | None = None,
 ) -> Episode:
     """Runs one episode with a receding horizon: T_p actions predicted, the first T_a executed.
 
@@ -32,6 +39,7 @@ def run_episode(
         latency: Seconds until a chunk takes effect, less than a period. Until then the previous chunk plays on, and the action recorded for the
             interval is the average of what was commanded.
         actor_seed: Seed of the sampling noise; the scene's unless given.
+        takeover: Steps after which the task's scripted expert takes over, as a person would who has seen enough; never when left out.
 
     Returns:
         The episode.
@@ -40,7 +48,10 @@ def run_episode(
     actor.reset(seed if actor_seed is None else actor_seed)
     name = f"{env.simulation.task.name}-{seed:07d}-v{actor.version:06d}"
     chosen = best_of_n and actor.has_critic
-    return record_episode(env, player, seed, name, region=region, trace=lambda: player.trace, version=actor.version, best_of_n=chosen)
+    watched = _Watched(env, player, takeover)
+    return record_episode(
+        env, watched, seed, name, region=region, source=lambda: watched.source, trace=lambda: watched.trace, version=actor.version, best_of_n=chosen
+    )
 
 
 def record_episode(
@@ -100,6 +111,26 @@ def record_episode(
         embodiment=env.simulation.embodiment,
         traces=stack_traces(traces),
     )
+
+
+class _Watched:
+    """The policy, and after some steps the expert in its place."""
+
+    def __init__(self, env: Environment, player: _ChunkPlayer, takeover: int | None) -> None:
+        self.env, self.player, self.left = env, player, takeover
+        self.source = Source.POLICY
+
+    @property
+    def trace(self) -> NDArray[np.float32]:
+        return self.player.trace if self.source is Source.POLICY else NO_TRACE
+
+    def __call__(self, observation: Observation) -> NDArray[np.float32]:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                self.source = Source.HUMAN
+                return np.asarray(self.env.expert(), np.float32)
+        return self.player(observation)
 
 
 class _ChunkPlayer:

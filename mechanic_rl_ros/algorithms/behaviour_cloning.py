@@ -190,13 +190,3 @@ def _descend(loss: Tensor, tuner: RelativeMechanic) -> float:
     loss.backward()
     tuner.step()
     return float(loss.detach())
-
-
-def pack_demonstrations(episodes: Sequence[Episode], frames: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Demonstrations as a checkpoint holds them; ``frames`` (T + 1, frame_dim) of every episode."""
-    actions = [torch.cat([torch.from_numpy(episode.actions), torch.from_numpy(episode.actions[-1:])]) for episode in episodes]
-    return {
-        "frames": torch.cat(list(frames)).cpu().half(),
-        "actions": torch.cat(actions).half(),
-        "lengths": torch.tensor([len(item) for item in frames], dtype=torch.int64),
-    }

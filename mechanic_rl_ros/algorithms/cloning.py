@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
 
 from mechanic_rl_ros.algorithms.learner import Learner, LearnerConfig
+from mechanic_rl_ros.policy.acting import PRACTICE_NOISE
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.replay.buffer import Rows
 
 
@@ -37,20 +41,32 @@ class Cloning(Learner):
 
 @dataclass(frozen=True)
 class DaggerConfig(CloningConfig):
-    """Settings of DAgger."""
+    """Settings of DAgger.
+
+    Attributes:
+        noise: Deviation of the disturbance of the policy's actions, normalised; the gripper is not disturbed.
+    """
 
     SECTION: ClassVar[str] = "dagger"
 
     warmup_episodes: int = field(default=10, metadata={"low": 1, "high": 100_000})
+    noise: float = field(default=0.1, metadata={"low": 0.0, "high": 1.0})
 
 
 class Dagger(Cloning):
     """DAgger with takeovers (Ross et al. 2011; Kelly et al., HG-DAgger, 2019): clones demonstrations, to which every takeover has been added.
 
-    What the policy did itself is never cloned, so nothing is learned from an episode in which nobody took over.
+    What the policy did itself is never cloned, so nothing is learned from an episode in which nobody took over. While it practises, a smooth noise on the
+    policy's actions leads to more of the places from which only a person knows the way back (Laskey et al., DART, 2017); what the person does is clean.
     """
 
     Config = DaggerConfig
+    needs_takeovers = True
+
+    @classmethod
+    def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
+        """The same policy, whose actions are disturbed while it practises."""
+        return replace(checkpoint, metadata={**checkpoint.metadata, PRACTICE_NOISE: config.noise})
 
     def sample(self) -> Rows:
         """Demonstrations alone."""

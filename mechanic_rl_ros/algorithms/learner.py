@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mechanic_rl_ros.algorithms.configuration import read_section
+from mechanic_rl_ros.algorithms.demonstrations import demonstration_buffer, takeovers
 from mechanic_rl_ros.algorithms.gate import Gate
 from mechanic_rl_ros.algorithms.learner_state import read_learner, write_learner
-from mechanic_rl_ros.data import Episode, Outcome, Source
+from mechanic_rl_ros.data import Episode, Outcome
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
@@ -85,6 +85,7 @@ class Learner(ABC):
 
     Config: ClassVar[type[LearnerConfig]]
     needs_demonstrations: ClassVar[bool] = True
+    needs_takeovers: ClassVar[bool] = False
 
     def __init__(self, config: Any, checkpoint: Checkpoint, seed: int, device: torch.device | str, tuner: TunerFactory | None = None) -> None:
         self.config, self.checkpoint, self.device = config, checkpoint, torch.device(device)
@@ -99,7 +100,9 @@ class Learner(ABC):
         self._make = tuner or (lambda parameters, role: RelativeMechanic(parameters))
         self.gate = Gate()
         self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device)
-        self.demonstrations = self._shown()
+        self.demonstrations = demonstration_buffer(checkpoint, config.gamma, self.device, config.replay_frames)
+        if not len(self.demonstrations) and self.needs_demonstrations and config.demonstration_share > 0:
+            raise UserError("the checkpoint has no demonstrations, which the learner mixes in: make one with `mechanic-rl pretrain`")
         self.episode_ids: set[str] = set()
         self.version = checkpoint.version
         self.updates, self.losses, self.update_ms = 0, {"actor_loss": 0.0, "critic_loss": 0.0}, 0.0
@@ -188,10 +191,12 @@ class Learner(ABC):
 
     def updates_due(self) -> int:
         """Updates that the episodes so far have paid for and that were not done yet."""
-        config = self.config
-        further = len(self.episode_ids) - config.warmup_episodes
-        earned = config.critic_updates + config.updates_per_episode * further if further >= 0 and len(self.practice) else 0
-        return max(0, earned - self.updates)
+        return max(0, self.paid_updates() - self.updates)
+
+    def paid_updates(self) -> int:
+        """Updates that the episodes so far have paid for."""
+        further = len(self.episode_ids) - self.config.warmup_episodes
+        return self.config.critic_updates + self.config.updates_per_episode * further if further >= 0 and len(self.practice) else 0
 
     def update(self) -> dict[str, float]:
         """One update. Needs at least one episode. Returns the losses."""
@@ -308,28 +313,3 @@ class Learner(ABC):
 
     def set_memory(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027 - as ``take``
         """Takes back what ``memory`` gave."""
-
-    def _shown(self) -> ReplayBuffer:
-        shown = self.checkpoint.demonstrations
-        if shown is None or not len(shown["lengths"]):
-            if self.needs_demonstrations and self.config.demonstration_share > 0:
-                raise UserError("the checkpoint has no demonstrations, which the learner mixes in: make one with `mechanic-rl pretrain`")
-            return ReplayBuffer(self.checkpoint.config, self.config.replay_frames, self.config.gamma, self.device)
-        buffer = ReplayBuffer(self.checkpoint.config, len(shown["frames"]) + self.config.replay_frames, self.config.gamma, self.device)
-        lengths = shown["lengths"].tolist()
-        for frames, actions in zip(
-            shown["frames"].float().to(self.device).split(lengths), shown["actions"].float().to(self.device).split(lengths), strict=True
-        ):
-            rewards = torch.zeros(len(frames) - 1, device=self.device)
-            rewards[-1] = 1.0  # only solved demonstrations are kept
-            buffer.add(frames, actions[:-1], rewards, solved=True, terminal=True)
-        return buffer
-
-
-def takeovers(episode: Episode) -> list[tuple[int, int]]:
-    """First and one past the last step of every stretch that a person or an expert acted in, of an episode that a policy acted in, too."""
-    by_hand = np.isin(episode.sources, (Source.HUMAN, Source.EXPERT))
-    if by_hand.all():
-        return []  # a demonstration as a whole: whoever records those decides what becomes of them
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], by_hand, [False]]).astype(np.int8)))
-    return [(int(first), int(last)) for first, last in zip(edges[::2], edges[1::2], strict=True)]

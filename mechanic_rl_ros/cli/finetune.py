@@ -21,6 +21,9 @@ from mechanic_rl_ros.ros_domain import LARGEST_DOMAIN, LAST_DOMAIN, claimed_doma
 def finetune(
     task: Task = "lift",
     checkpoint: Annotated[Path | None, typer.Option(help="Policy to start from; the base checkpoint of the task when left out.", show_default=False)] = None,
+    algorithm: Annotated[
+        str, typer.Option(help="How it learns: filtered_iql, cloning, dagger, awac, dppo, reinforce; see docs/learners.md.")
+    ] = GraphSettings.algorithm,
     episodes: Annotated[int, typer.Option(min=1, max=SEEDS_PER_RUN, help="Episodes to practise.")] = 260,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of scenes, sampling and learner.")] = 0,
     real_time_factor: Annotated[float, typer.Option(min=SPEEDS[0], max=SPEEDS[1], help="Simulated seconds per second.")] = 1.5,
@@ -63,7 +66,9 @@ def finetune(
     from mechanic_rl_ros.cli.run_folder import default_folder, open_run
 
     with loading():
-        base = _base_checkpoint(task, checkpoint, embodiment)
+        from mechanic_rl_ros.algorithms.prepare import start_of_practice
+
+        base = _base_checkpoint(task, checkpoint, embodiment, algorithm)
     options: dict[str, Any] = {
         "task": task,
         "checkpoint": str(base),
@@ -71,13 +76,16 @@ def finetune(
         "seed": seed,
         "real_time_factor": real_time_factor,
         "embodiment": embodiment,
+        "algorithm": algorithm,
     }
     settings = GraphSettings(**options, parameter_file=str(parameter_file.absolute()) if parameter_file else "")
     describe(settings)  # finds mistakes before anything is written
     with claimed_domain() if domain is None else claimed_domain([domain]) as claimed:
         os.environ.update({"ROS_DOMAIN_ID": str(claimed), **local_discovery(os.environ)})  # nothing leaves this machine unless the user says so
         folder = open_run(run_directory or default_folder(time.strftime("%Y-%m-%d_%H-%M-%S")), options, settings.resolved_parameter_file())
-        settings = replace(settings, run_directory=str(folder))
+        with loading(f"preparing the policy for {algorithm}"):
+            start = start_of_practice(algorithm, base, folder, seed)
+        settings = replace(settings, run_directory=str(folder), checkpoint=str(start))
         out.print(f"practising {task} in {folder}, ROS domain {claimed}", soft_wrap=True)
         try:
             interrupts = _practise(settings, patience)
@@ -89,16 +97,18 @@ def finetune(
         raise typer.Exit(130)
 
 
-def _base_checkpoint(task: str, checkpoint: Path | None, embodiment: str) -> Path:
+def _base_checkpoint(task: str, checkpoint: Path | None, embodiment: str, algorithm: str) -> Path:
     """The checkpoint to start from, checked before anything is started."""
     from mechanic_rl_ros.sim.tasks import load_task
 
     load_task(task)
 
+    from mechanic_rl_ros.algorithms.registry import learner_of
     from mechanic_rl_ros.embodiment import load_embodiment
     from mechanic_rl_ros.paths import checkpoint_directory
     from mechanic_rl_ros.policy.checkpoint import Checkpoint
 
+    learner_of(algorithm)
     base = (checkpoint or checkpoint_directory(task)).absolute()
     found = Checkpoint.load(base, load_embodiment(embodiment)).task
     if found != task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,9 @@ def study(
     cells: Annotated[
         str, typer.Option(help="What to compare, separated by commas: tuner, controls, grid, ablations, or names such as prodigy.")
     ] = "tuner,controls,grid",
+    algorithms: Annotated[
+        bool, typer.Option("--algorithms", help="Compare every learner instead, with the tuner and with AdamW at the best pair of rates in this folder's grid.")
+    ] = False,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Practice seeds of every cell, from 0.")] = 5,
     episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Practice episodes of every run.")] = 240,
     scenes: Annotated[int, typer.Option(min=4, max=100_000, help="Evaluation scenes at the end of every run.")] = 200,
@@ -39,8 +43,12 @@ def study(
         mechanic-rl study --cells tuner,controls --problems lift --seeds 3
         mechanic-rl study --output runs/study
         mechanic-rl study --output runs/study --show-only
+        mechanic-rl study --output runs/study --algorithms --seeds 3
     """
     with loading():
+        from mechanic_rl_ros.algorithms.registry import DEFAULT
+        from mechanic_rl_ros.study.algorithms import as_markdown as learners_as_markdown
+        from mechanic_rl_ros.study.algorithms import cells as every_learner
         from mechanic_rl_ros.study.picture import draw_study
         from mechanic_rl_ros.study.problems import problem_of
         from mechanic_rl_ros.study.runs import Run, StudySettings, base_success, run_all
@@ -50,11 +58,13 @@ def study(
         for name in names:
             problem_of(name)
         wanted = _cells(_split(cells))
-    settings = StudySettings(output, episodes, scenes, first_scene=first_scene)
+        first = read_results(output) if algorithms and output.is_dir() and any(output.glob("*/*/seed*.json")) else {}
+        chosen = {name: every_learner(first.get(name, {})) if algorithms else wanted for name in names}
+    settings = StudySettings(output, episodes, scenes, checks=5 if algorithms else 2, first_scene=first_scene)
     if not show_only:
         bases = {name: _base(name, settings, workers) for name in names}
         # Seed by seed: what is there when somebody stops it covers everything.
-        runs = [Run(name, cell, seed) for seed in range(seeds) for cell in wanted for name in names]
+        runs = [Run(name, cell, seed) for seed in range(seeds) for row in zip_longest(*chosen.values()) for name, cell in zip(names, row, strict=True) if cell]
         with progress_bar() as progress:
             bar = progress.add_task("practising", total=len(runs), note="")
             progress.update(bar, completed=sum(run.path(output).exists() for run in runs))
@@ -65,12 +75,14 @@ def study(
                     err.print(f"{run.problem} {run.cell.name} seed {run.seed}: {record['success']:.3f}", soft_wrap=True)
 
             run_all(settings, runs, workers, done)
-    results = read_results(output)
+    every = read_results(output)
+    results = every if algorithms else {name: {cell: result for cell, result in found.items() if cell.learner == DEFAULT} for name, found in every.items()}
     bases = {name: base_success(settings, name, workers) for name in results}
-    text = as_markdown(results, bases)
-    (output / "study.md").write_text(text)
+    text = learners_as_markdown(results, bases) if algorithms else as_markdown(results, bases)
+    (output / ("learners.md" if algorithms else "study.md")).write_text(text)
     out.print(text, soft_wrap=True, markup=False)
-    out.print(f"picture: {draw_study(results, bases, output / 'study.png')}", soft_wrap=True)
+    if not algorithms:
+        out.print(f"picture: {draw_study(results, bases, output / 'study.png')}", soft_wrap=True)
 
 
 def _split(text: str) -> list[str]:

@@ -35,6 +35,7 @@ DESCRIPTIONS = {
     "parameter_file": "YAML file of node parameters; config/nodes.yaml when empty",
     "log_level": "of every node: debug, info, warn, error or fatal",
     "learn": "whether the learner takes part",
+    "algorithm": "how it learns: a section of config/learner.yaml, such as filtered_iql, dagger or dppo",
 }
 RESPAWN_DELAY_S = 1.0
 STOP_S = 20.0  # until a node that ignores SIGINT gets SIGTERM
@@ -63,11 +64,19 @@ def with_run_folder(context: LaunchContext, settings: GraphSettings) -> GraphSet
         UserError: The folder holds something else, or is in use.
     """
     folder = Path(settings.run_directory) if settings.run_directory else default_folder(time.strftime("%Y-%m-%d_%H-%M-%S"))
-    same = ("task", "episodes", "seed", "real_time_factor", "embodiment")
+    same = ("task", "episodes", "seed", "real_time_factor", "embodiment", "algorithm")
     options = {"checkpoint": settings.resolved_checkpoint(), **{name: getattr(settings, name) for name in same}}
     folder = open_run(folder, options, settings.resolved_parameter_file())
     context.extend_globals({"run_lock": lock_run(folder)})
-    return replace(settings, run_directory=str(folder))
+    return replace(settings, run_directory=str(folder), checkpoint=_start(settings, folder))
+
+
+def _start(settings: GraphSettings, folder: Path) -> str:
+    if settings.algorithm == GraphSettings.algorithm:
+        return settings.resolved_checkpoint()  # it starts from any policy as it is, and torch need not be loaded here
+    from mechanic_rl_ros.algorithms.prepare import start_of_practice
+
+    return str(start_of_practice(settings.algorithm, Path(settings.resolved_checkpoint()), folder, settings.seed))
 
 
 def claim_domain(context: LaunchContext, settings: GraphSettings) -> None:

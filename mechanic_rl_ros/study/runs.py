@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig
+from mechanic_rl_ros.algorithms.registry import learner_of
 from mechanic_rl_ros.evaluation import evaluate
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.practice import Practised, practise
@@ -75,22 +75,26 @@ def run_all(settings: StudySettings, runs: Iterable[Run], workers: int, done: Ca
 
 def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
     """Practises, evaluates and writes the result."""
-    problem, base = problem_of(run.problem), Checkpoint.load(base_policy(run.problem, settings.folder / "bases"))
+    problem, kind = problem_of(run.problem), learner_of(run.cell.learner)
+    config = replace(kind.Config.from_yaml(), batch_size=problem.batch)
+    base = kind.prepare(config, Checkpoint.load(base_policy(run.problem, settings.folder / "bases")), run.seed)
     looks = {round(settings.episodes * (k + 1) / (settings.checks + 1)): settings.scenes // 4 for k in range(settings.checks)} | {
         settings.episodes: settings.scenes
     }
     curve: list[dict[str, Any]] = []
+    seconds = 0.0
 
     def watch(practised: Practised) -> None:
+        nonlocal seconds
+        seconds += practised.episode.steps / base.embodiment.policy_rate
         if practised.number not in looks:
             return
         scenes = range(settings.first_scene, settings.first_scene + looks[practised.number])
         result = evaluate(practised.learner.to_checkpoint(), problem.task, scenes, latency=problem.latency)
         status = practised.learner.status()
         scales = {name: status[f"{name}_scale"] for name in ("actor", "critic", "value")}
-        curve.append({"episodes": practised.number, "success": result.success, "best_of_n": result.best_of_n, "seconds": practised.seconds, **scales})
+        curve.append({"episodes": practised.number, "success": result.success, "best_of_n": result.best_of_n, "seconds": practised.seconds, "minutes": seconds / 60.0, **scales})
 
-    config = replace(FilteredIqlConfig.from_yaml(), batch_size=problem.batch)
     practise(base, config, run.seed, settings.episodes, problem.latency, watch, factory(run.cell, problem.gradient))
     record = {"problem": run.problem, **asdict(run.cell), "seed": run.seed, "success": curve[-1]["success"], "curve": curve, "scenes": settings.scenes}
     path = run.path(settings.folder)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mechanic_rl_ros.algorithms.registry import DEFAULT
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.study.tuners import ABLATIONS, Cell, grid
 
@@ -27,11 +28,13 @@ class Result:
         cell: Which.
         successes: Success of every seed at the end.
         lowest: Lowest success at any look, of any seed.
+        curves: Looks of every seed: ``episodes``, ``success``, robot ``minutes``.
     """
 
     cell: Cell
     successes: tuple[float, ...]
     lowest: float
+    curves: tuple[tuple[dict[str, Any], ...], ...] = ()
 
     @property
     def mean(self) -> float:
@@ -54,7 +57,7 @@ def read_results(folder: Path) -> dict[str, dict[Cell, Result]]:
     found: dict[str, dict[Cell, list[dict[str, Any]]]] = {}
     for path in sorted(folder.glob("*/*/seed*.json")):
         record = json.loads(path.read_text())
-        cell = Cell(record["tuner"], record["actor_rate"], record["critic_rate"])
+        cell = Cell(record["tuner"], record["actor_rate"], record["critic_rate"], record.get("learner", DEFAULT))
         found.setdefault(record["problem"], {}).setdefault(cell, []).append(record)
     if not found:
         raise UserError(f"{folder} holds no results of a study: run `mechanic-rl study` first")
@@ -63,7 +66,7 @@ def read_results(folder: Path) -> dict[str, dict[Cell, Result]]:
 
 def _result(cell: Cell, records: Iterable[dict[str, Any]]) -> Result:
     runs = sorted(records, key=lambda record: record["seed"])
-    return Result(cell, tuple(run["success"] for run in runs), min(look["success"] for run in runs for look in run["curve"]))
+    return Result(cell, tuple(run["success"] for run in runs), min(look["success"] for run in runs for look in run["curve"]), tuple(tuple(run["curve"]) for run in runs))
 
 
 def best_of_grid(results: dict[Cell, Result]) -> Result | None:
@@ -75,7 +78,7 @@ def best_of_grid(results: dict[Cell, Result]) -> Result | None:
 
 def controls(results: dict[Cell, Result]) -> list[Result]:
     """Other optimizers at their defaults, the best first."""
-    others = [result for cell, result in results.items() if not cell.actor_rate and cell != TUNER and cell.tuner not in ABLATIONS]
+    others = [result for cell, result in results.items() if cell.learner == DEFAULT and not cell.actor_rate and cell != TUNER and cell.tuner not in ABLATIONS]
     return sorted(others, key=lambda result: -result.mean)
 
 

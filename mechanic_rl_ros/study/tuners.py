@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mechanic_rl_ros.algorithms.registry import DEFAULT
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.tuner import Mechanic, RelativeMechanic
 from mechanic_rl_ros.tuner.relative import NUMBERS, UNIT
@@ -30,22 +31,25 @@ CLIP = 1.0  # norm of the gradient, for optimizers whose step depends on it
 
 @dataclass(frozen=True)
 class Cell:
-    """One way to choose step sizes.
+    """One way to choose step sizes, and what learns with them.
 
     Attributes:
         tuner: Name.
         actor_rate: Learning rate of the actor, where somebody has to choose one; 0 elsewhere.
         critic_rate: Of the critics.
+        learner: Name of the learner.
     """
 
     tuner: str
     actor_rate: float = 0.0
     critic_rate: float = 0.0
+    learner: str = DEFAULT
 
     @property
     def name(self) -> str:
         """Name for people and files."""
-        return f"{self.tuner}_{self.actor_rate:.0e}_{self.critic_rate:.0e}" if self.actor_rate else self.tuner
+        tuner = f"{self.tuner}_{self.actor_rate:.0e}_{self.critic_rate:.0e}" if self.actor_rate else self.tuner
+        return tuner if self.learner == DEFAULT else f"{self.learner}.{tuner}"
 
 
 def grid() -> list[Cell]:
