@@ -58,7 +58,7 @@ def practise(
     Returns:
         The learner at the end.
     """
-    env, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint)
+    env, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint, explore=True)
     learner, seconds = Learner.create(config, checkpoint, seed, tuner=tuner), 0.0
     for number in range(episodes):
         episode = run_episode(env, actor, SEEDS_PER_RUN * seed + number, alternates(number), latency=latency)

@@ -31,7 +31,7 @@ class Actor:
         signature: Signature of the architecture, for ``unpack_weights``.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu", seed: int = 0, samples: int = 8) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu", seed: int = 0, samples: int = 8, explore: bool = False) -> None:
         """Builds the networks.
 
         Args:
@@ -39,8 +39,9 @@ class Actor:
             device: Where to compute.
             seed: Seed of the sampling noise.
             samples: N of best-of-N.
+            explore: Whether the robot practises, see ``Head.sample``; not where a policy is judged.
         """
-        self.config, self.signature, self.samples = checkpoint.config, checkpoint.signature, samples
+        self.config, self.signature, self.samples, self.explore = checkpoint.config, checkpoint.signature, samples, explore
         self.embodiment = checkpoint.embodiment
         self.device = torch.device(device)
         self.policy: Policy = checkpoint.build_policy(self.device).requires_grad_(False)
@@ -85,8 +86,8 @@ class Actor:
         """
         observation = self.policy.observe(self._stacked_frames())
         if not (best_of_n and self.has_critic):
-            return self.policy.sample(observation, 1, self._generator)[0, self.config.past_actions :].cpu().numpy()
-        chunks = self.policy.sample(observation, self.samples, self._generator)
+            return self.policy.sample(observation, 1, self._generator, self.explore)[0, self.config.past_actions :].cpu().numpy()
+        chunks = self.policy.sample(observation, self.samples, self._generator, self.explore)
         best = self.critic(observation, chunks).amin(0).argmax()
         return chunks[best, self.config.past_actions :].cpu().numpy()
 
