@@ -1,7 +1,7 @@
 """Behaviour cloning: from demonstrations to a base checkpoint.
 
-First the encoder learns, together with a denoiser, from randomly shifted images; then it is frozen, all frames are encoded once, and a fresh denoiser
-learns on the cached frames: the same form of input that online finetuning uses.
+First the encoder learns, together with a head, from randomly shifted images; then it is frozen, all frames are encoded once, and a fresh head learns on
+the cached frames: the same form of input that online finetuning uses.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class BehaviourCloningConfig:
     """How a base policy is cloned. There is no learning rate: the tuner finds the step size.
 
     Attributes:
-        encoder_updates: Updates of encoder and denoiser together.
-        denoiser_updates: Updates of the denoiser on frozen features.
+        encoder_updates: Updates of encoder and head together.
+        denoiser_updates: Updates of the head, a denoiser by default, on frozen features.
         encoder_batch: Observations per update of the first kind.
-        noise_samples: Noised chunks per observation, in updates of the first kind: images are what costs there.
+        noise_samples: Noised chunks per observation, in updates of the first kind: images are what costs there. Heads that draw nothing gain nothing.
         denoiser_batch: Observations per update of the second kind.
         shift: Random shift of the images, pixels, in updates of the first kind.
         colour: Random change of brightness, contrast and colours, up to this share, in updates of the first kind.

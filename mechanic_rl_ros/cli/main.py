@@ -12,6 +12,7 @@ import typer
 from mechanic_rl_ros import __version__
 from mechanic_rl_ros.cli.collect import collect
 from mechanic_rl_ros.cli.console import explain, fail
+from mechanic_rl_ros.cli.distil import distil
 from mechanic_rl_ros.cli.doctor import doctor
 from mechanic_rl_ros.cli.evaluate import evaluate
 from mechanic_rl_ros.cli.finetune import finetune
@@ -47,7 +48,7 @@ def _options(
     """
 
 
-for _command in (collect, pretrain, import_policy, finetune, evaluate, report, study, doctor):
+for _command in (collect, pretrain, import_policy, finetune, distil, evaluate, report, study, doctor):
     app.command("import" if _command is import_policy else None)(_command)
 
 

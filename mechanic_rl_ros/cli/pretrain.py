@@ -29,13 +29,14 @@ def pretrain(
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")] = "auto",
 ) -> None:
-    """Clone a diffusion policy from demonstrations.
+    """Clone a policy from demonstrations.
 
     \b
     Examples:
         mechanic-rl pretrain --demonstrations data/lift --output data/lift-base
         mechanic-rl pretrain --demonstrations data/lift --output data/lift-base --seed 1 --device cuda
         mechanic-rl pretrain --demonstrations data/lift --output data/lift-unet --policy config/policy/unet.yaml
+        mechanic-rl pretrain --demonstrations data/lift --output data/lift-gaussian --policy config/policy/gaussian.yaml
     """
     if task is not None:
         from mechanic_rl_ros.sim.tasks import load_task

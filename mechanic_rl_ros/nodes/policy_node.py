@@ -49,6 +49,7 @@ class PolicyNode(Node):
         seed = self.parameter("seed", 0, "seed of the sampling noise", low=0, high=2**31)
         device = self.parameter("device", "auto", "cpu, cuda, or auto: cuda where there is one")
         horizon = self.parameter("action_horizon", 0, "actions played until the next chunk is computed, T_a; 0: as many as the checkpoint says", low=0, high=64)
+        explore = self.parameter("explore", True, "whether heads that would always answer alike try something else, too: true where the robot practises")
         self.mode = self.parameter("mode", "alternate", "alternate (every second episode best-of-N: the learner compares), gate, plain or best")
         if self.mode not in MODES:
             raise UserError(f"parameter mode of policy_node is {self.mode!r}: use one of {', '.join(MODES)}")
@@ -59,7 +60,7 @@ class PolicyNode(Node):
         longest = checkpoint.config.prediction_horizon - checkpoint.config.past_actions
         if self.action_horizon > longest:
             raise UserError(f"parameter action_horizon of policy_node is {self.action_horizon}: the checkpoint predicts {longest} actions, use at most that")
-        self.actor = Actor(checkpoint, device=pick_device(device), seed=seed)
+        self.actor = Actor(checkpoint, device=pick_device(device), seed=seed, explore=explore)
         self.episode = msg.EpisodeState()
         self.until_chunk = 0  # observations until the next chunk is due
         self.stale, self.stale_before = 0, 0  # observations that were too old to act on: ever, and at the last look

@@ -42,7 +42,7 @@ class Actor:
             device: Where to compute.
             seed: Seed of the sampling noise.
             samples: N of best-of-N.
-            explore: Whether a robot practises with it; see ``Head.sample``.
+            explore: Whether the robot practises, see ``Head.sample``; not where a policy is judged.
         """
         self.config, self.signature, self.samples, self.explore = checkpoint.config, checkpoint.signature, samples, explore
         self.embodiment = checkpoint.embodiment

@@ -66,7 +66,7 @@ def unpack_chain(traces: Tensor, config: PolicyConfig) -> Chain:
 
 def _mean(head: Denoiser, observation: Tensor, sample: Tensor, place: int) -> Tensor:
     step = torch.tensor(head.schedule.visited[place : place + 1], device=observation.device)
-    return head.schedule.advance(place, sample, head.denoise(sample, head.condition(step, observation)))
+    return head.schedule.advance(head.schedule.moves[place], sample, head.denoise(sample, head.condition(step, observation)))
 
 
 def _deviation(head: Denoiser, place: int) -> float:

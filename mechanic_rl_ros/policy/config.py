@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
@@ -54,6 +54,51 @@ class TransformerDenoiserConfig:
     width: int = 256
 
 
+@dataclass(frozen=True)
+class GaussianConfig:
+    """A diagonal Gaussian over the chunk, squashed by tanh (Haarnoja et al., SAC, 2018): hidden width and layers of the MLP that reads the observation."""
+
+    kind: ClassVar[str] = "gaussian"
+    width: int = 256
+    depth: int = 2
+
+
+@dataclass(frozen=True)
+class DeterministicConfig:
+    """An MLP that answers with one chunk.
+
+    Attributes:
+        width: Hidden width.
+        depth: Hidden layers.
+        noise: Deviation of what is added when it explores, as a share of the largest action.
+    """
+
+    kind: ClassVar[str] = "deterministic"
+    width: int = 256
+    depth: int = 2
+    noise: float = 0.2
+
+
+@dataclass(frozen=True)
+class ImplicitConfig:
+    """An energy of observation and chunk (Florence et al., Implicit Behavioral Cloning, 2021).
+
+    Attributes:
+        width: Hidden width.
+        depth: Hidden layers that read the observation.
+        counter_examples: Chunks that a demonstrated one is compared with in training.
+        candidates: Chunks among which acting looks for one of low energy.
+        iterations: How often candidates are weighed while acting; in between they are resampled and perturbed.
+    """
+
+    kind: ClassVar[str] = "implicit"
+    width: int = 128
+    depth: int = 2
+    counter_examples: int = 32
+    candidates: int = 512
+    iterations: int = 4
+
+
 RESNET_WIDTHS = (64, 128, 256, 512)
 """Channels of the stages of a ResNet."""
 
@@ -100,11 +145,12 @@ class ResnetEncoderConfig:
 
 
 GROUPS = (0, 1, 2, 4, 8, 16, 32, 64)  # channels in a group of GroupNorm; 0: none
-HeadConfig = MlpDenoiserConfig | UnetDenoiserConfig | TransformerDenoiserConfig
+DenoiserConfig = MlpDenoiserConfig | UnetDenoiserConfig | TransformerDenoiserConfig
+HeadConfig = DenoiserConfig | GaussianConfig | DeterministicConfig | ImplicitConfig
 EncoderConfig = ConvEncoderConfig | ResnetEncoderConfig
 PARTS: dict[str, dict[str, Any]] = {
-    "head": {kind.kind: kind for kind in (MlpDenoiserConfig, UnetDenoiserConfig, TransformerDenoiserConfig)},
-    "encoder": {kind.kind: kind for kind in (ConvEncoderConfig, ResnetEncoderConfig)},
+    "head": {kind.kind: kind for kind in get_args(HeadConfig)},
+    "encoder": {kind.kind: kind for kind in get_args(EncoderConfig)},
 }
 """What the kinds of each part are called."""
 
@@ -123,7 +169,7 @@ class PolicyConfig:
         past_actions: First predicted actions, which belong to frames before the newest one and are never executed: T_o - 1 in many existing policies.
         encoder: From an image to features.
         head: From an observation to chunks.
-        schedule: Noise, in training and in acting.
+        schedule: Noise, in training and in acting. Where the head is no denoiser it means nothing, and descriptions have null in its place.
         clip: Standard deviations at which a normalised observation is cut off; 0: nowhere.
         critic_width: Hidden width of Q and V.
     """
@@ -156,6 +202,11 @@ class PolicyConfig:
         """All frames that the policy sees, flattened."""
         return self.observation_horizon * self.frame_dim
 
+    @property
+    def denoises(self) -> bool:
+        """Whether the head is a denoiser, so that the schedule means something."""
+        return isinstance(self.head, DenoiserConfig)
+
     @classmethod
     def for_embodiment(cls, embodiment: Embodiment, **changes: Any) -> PolicyConfig:
         """The default architecture for a robot; ``changes`` overrides single fields."""
@@ -175,7 +226,10 @@ class PolicyConfig:
         parts = {name: _part(kinds, data[name], f"{what}, {name}") for name, kinds in PARTS.items()}
         sizes = {name: value for name, value in data.items() if name not in ("cameras", "schedule", *parts)}
         _check_values(cls, sizes, what, lowest={"clip": 0, "state_dim": 0, "past_actions": 0})
-        config = cls(cameras=tuple(cameras), schedule=_schedule(data["schedule"], f"{what}, schedule"), **parts, **sizes)
+        schedule = NoiseSchedule() if data["schedule"] is None else _schedule(data["schedule"], f"{what}, schedule")
+        config = cls(cameras=tuple(cameras), schedule=schedule, **parts, **sizes)
+        if config.denoises == (data["schedule"] is None):
+            raise UserError(f"{what}: a {config.head.kind} head {'needs a schedule' if config.denoises else 'has no schedule, set it to null'}: {HINT}")
         for reason, bad in _contradictions(config).items():
             if bad:
                 raise UserError(f"{what}: {reason}: {HINT}")
@@ -183,7 +237,8 @@ class PolicyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {**asdict(self), "cameras": list(self.cameras), **{name: part_to_dict(getattr(self, name)) for name in PARTS}}
+        data = {**asdict(self), "cameras": list(self.cameras), **{name: part_to_dict(getattr(self, name)) for name in PARTS}}
+        return data if self.denoises else {**data, "schedule": None}
 
 
 def signature(config: PolicyConfig) -> str:
@@ -236,6 +291,8 @@ def _check_values(kind: Any, values: dict[str, Any], what: str, lowest: dict[str
     for name, value in values.items():
         if isinstance(defaults[name], bool):
             sound = isinstance(value, bool)
+        elif isinstance(defaults[name], float):
+            sound = type(value) is float and 0.0 <= value <= 1.0
         elif isinstance(defaults[name], tuple):
             sound = isinstance(value, tuple) and (len(value) > 0 if name == "widths" else len(value) == len(defaults[name]))
             sound = sound and all(_is_size(number, lowest.get(name, 1)) for number in value)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mechanic_rl_ros.policy.config import PolicyConfig
+from mechanic_rl_ros.policy.trunk import Trunk
 
 
 class TwinLinear(nn.Module):
@@ -46,16 +47,7 @@ class Value(nn.Module):
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
-        width = config.critic_width
-        self.layers = nn.Sequential(
-            nn.Linear(config.observation_dim, width),
-            nn.LayerNorm(width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.LayerNorm(width),
-            nn.SiLU(),
-            nn.Linear(width, 1),
-        )
+        self.layers = nn.Sequential(*Trunk(config.observation_dim, config.critic_width, 2), nn.Linear(config.critic_width, 1))
 
     def forward(self, observation: Tensor) -> Tensor:
         """(B, observation_dim) -> (B,)."""

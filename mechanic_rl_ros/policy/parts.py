@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
 
-from mechanic_rl_ros.policy.config import ConvEncoderConfig, MlpDenoiserConfig, PolicyConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import (
+    ConvEncoderConfig,
+    DeterministicConfig,
+    GaussianConfig,
+    ImplicitConfig,
+    MlpDenoiserConfig,
+    PolicyConfig,
+    TransformerDenoiserConfig,
+    UnetDenoiserConfig,
+)
 from mechanic_rl_ros.policy.denoiser import MlpDenoiser
+from mechanic_rl_ros.policy.deterministic import DeterministicHead
 from mechanic_rl_ros.policy.encoder import ConvEncoder
+from mechanic_rl_ros.policy.gaussian import GaussianHead
 from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.implicit import ImplicitHead
 from mechanic_rl_ros.policy.resnet import ResnetEncoder
 from mechanic_rl_ros.policy.transformer import TransformerDenoiser
 from mechanic_rl_ros.policy.unet import UnetDenoiser
 
 SHARED = "all"
 """Key of an encoder that all cameras share."""
+
+HEADS: dict[type, Callable[[PolicyConfig, Any], Head]] = {
+    MlpDenoiserConfig: MlpDenoiser,
+    UnetDenoiserConfig: UnetDenoiser,
+    TransformerDenoiserConfig: TransformerDenoiser,
+    GaussianConfig: GaussianHead,
+    DeterministicConfig: DeterministicHead,
+    ImplicitConfig: ImplicitHead,
+}
+"""What builds the head that a configuration describes."""
 
 
 def build_encoders(config: PolicyConfig) -> nn.ModuleDict:
@@ -26,8 +51,4 @@ def build_encoders(config: PolicyConfig) -> nn.ModuleDict:
 
 def build_head(config: PolicyConfig) -> Head:
     """The head."""
-    if isinstance(config.head, MlpDenoiserConfig):
-        return MlpDenoiser(config, config.head)
-    if isinstance(config.head, UnetDenoiserConfig):
-        return UnetDenoiser(config, config.head)
-    return TransformerDenoiser(config, config.head)
+    return HEADS[type(config.head)](config, config.head)

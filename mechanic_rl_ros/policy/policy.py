@@ -19,6 +19,8 @@ class Policy(nn.Module):
 
     A *frame* is the vector (visual features of every camera, state) of one time step. Frames are what is cached, stored and replayed; ``observe``
     turns the last T_o of them into the normalised observation that head and critics read.
+
+    Actions are normalised only in policies that other software trained. Cloning leaves them as they are, which heads that act in [-1, 1] rely on.
     """
 
     frame_mean: Tensor

@@ -28,15 +28,15 @@ CHOICES = {
 class Move(NamedTuple):
     """One denoising step as numbers: clean = clean_sample x + clean_output o, clipped; next x = clean_part clean + sample_part x + output_part o + noise_part z.
 
-    x is the sample, o what the network says, z standard normal.
+    x is the sample, o what the network says, z standard normal. Numbers; or tensors (B, 1, 1), where every row is at a step of its own.
     """
 
-    clean_sample: float
-    clean_output: float
-    clean_part: float
-    sample_part: float
-    output_part: float
-    noise_part: float
+    clean_sample: float | Tensor
+    clean_output: float | Tensor
+    clean_part: float | Tensor
+    sample_part: float | Tensor
+    output_part: float | Tensor
+    noise_part: float | Tensor
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,8 @@ class NoiseSchedule:
         alpha = self.alphas.to(clean.device)[steps].reshape(-1, *[1] * (clean.dim() - 1))
         return alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise
 
-    def advance(self, place: int, sample: Tensor, output: Tensor) -> Tensor:
-        """Mean of the next sample, from this one and what the network says at step ``visited[place]``."""
-        move = self.moves[place]
+    def advance(self, move: Move, sample: Tensor, output: Tensor) -> Tensor:
+        """One denoising step, without the fresh noise of DDPM: the sample and what the network says of it -> the next sample."""
         clean = move.clean_sample * sample + move.clean_output * output
         if self.clipping != "none":
             clean = clean.clamp(-1.0, 1.0)
@@ -133,7 +132,7 @@ class NoiseSchedule:
         """
         sample = noise
         for place, move in enumerate(self.moves):
-            sample = self.advance(place, sample, predict(sample, place))
+            sample = self.advance(move, sample, predict(sample, place))
             if move.noise_part:
                 fresh = torch.randn(noise.shape, generator=generator, device=noise.device, dtype=noise.dtype)
                 sample = sample + move.noise_part * fresh

@@ -93,6 +93,15 @@ class ReplayBuffer:
         self._head = start + count
         self._rebuild()
 
+    def add_demonstrations(self, demonstrations: dict[str, Tensor]) -> None:
+        """Adds what ``Checkpoint.demonstrations`` holds: solved episodes, a reward of 1 at their end."""
+        lengths = demonstrations["lengths"].tolist()
+        frames, actions = (demonstrations[name].float().to(self.device).split(lengths) for name in ("frames", "actions"))
+        for seen, done in zip(frames, actions, strict=True):
+            rewards = torch.zeros(len(seen) - 1, device=self.device)
+            rewards[-1] = 1.0
+            self.add(seen, done[:-1], rewards, solved=True, terminal=True)
+
     def sample(self, count: int, generator: torch.Generator) -> Rows:
         """Draws ``count`` rows uniformly, with replacement."""
         return self.rows(self._rows[torch.randint(len(self._rows), (count,), generator=generator, device=self.device)])

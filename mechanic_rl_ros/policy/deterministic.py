@@ -1,0 +1,57 @@
+"""One chunk for every observation, and noise that a robot can take when it explores."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mechanic_rl_ros.policy.config import DeterministicConfig, PolicyConfig
+from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.trunk import Trunk
+
+MEMORY = 0.8
+"""How much of the noise one action hands on to the next: half of it is left after three actions."""
+
+
+class DeterministicHead(Head):
+    """An MLP with tanh. Chunks are in [-1, 1]: the policy's action normaliser must be the identity.
+
+    Its noise is an Ornstein-Uhlenbeck process over the chunk (Uhlenbeck and Ornstein 1930; Lillicrap et al., DDPG, 2016), of the same deviation at every
+    action. Independent noise would shake the arm, wear its gears, and average out before the hand has gone anywhere new.
+    """
+
+    mixing: Tensor
+
+    def __init__(self, config: PolicyConfig, own: DeterministicConfig) -> None:
+        super().__init__()
+        self.chunk, self.noise = (config.prediction_horizon, config.action_dim), own.noise
+        self.trunk = Trunk(config.observation_dim, own.width, own.depth)
+        self.leave = nn.Linear(own.width, math.prod(self.chunk))
+        self.register_buffer("mixing", _mixing(config.prediction_horizon), persistent=False)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """(B, observation_dim) -> (B, T_p, A) in (-1, 1), with gradients."""
+        return torch.tanh(self.leave(self.trunk(observation)).unflatten(1, self.chunk))
+
+    def loss(self, observation: Tensor, chunks: Tensor, generator: torch.Generator) -> Tensor:
+        """Squared error; see ``Head``."""
+        return (self(observation) - chunks).square().mean(dim=(1, 2))
+
+    @torch.no_grad()
+    def sample(self, observation: Tensor, samples: int, generator: torch.Generator, explore: bool = False) -> Tensor:
+        """The same chunk ``samples`` times, each with noise of its own where it explores; see ``Head``."""
+        chunks = self(observation).expand(samples, -1, -1)
+        if not explore:
+            return chunks
+        fresh = torch.randn(chunks.shape, generator=generator, device=chunks.device)
+        return (chunks + self.noise * (self.mixing @ fresh)).clamp(-1.0, 1.0)
+
+
+def _mixing(steps: int) -> Tensor:
+    """(steps, steps), which makes of independent numbers a stationary process: e_0 = z_0, e_k = MEMORY e_(k-1) + sqrt(1 - MEMORY^2) z_k."""
+    age = torch.arange(steps)[:, None] - torch.arange(steps)[None]
+    weights = MEMORY ** age.clamp_min(0) * (age >= 0)
+    weights[:, 1:] *= math.sqrt(1.0 - MEMORY**2)
+    return weights
