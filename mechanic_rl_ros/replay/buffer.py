@@ -53,8 +53,8 @@ class Rows:
         return Rows(**{name: torch.cat([getattr(first, name), getattr(second, name)]) for name in Rows.__dataclass_fields__})
 
     def to(self, device: torch.device) -> Rows:
-        """The same rows on ``device``."""
-        if device.type == "cpu":
+        """The same rows on ``device``, copied from the host without waiting where they lie there."""
+        if self.frames.device.type == device.type:
             return self
         return Rows(**{name: getattr(self, name).pin_memory().to(device, non_blocking=True) for name in Rows.__dataclass_fields__})
 
@@ -154,13 +154,13 @@ class ReplayBuffer:
         if self._priorities is not None:
             self._priorities[self._row_slots(held)] = self._priorities.highest
 
-    def require_space(self, frames: int) -> None:
-        """Checks that an episode of ``frames`` frames can be added, before it is encoded.
+    def reserve(self, frames: int) -> None:
+        """Makes sure, before it is encoded, that an episode of ``frames`` frames can be added next.
 
         Raises:
             UserError: As ``add``.
         """
-        self._frames.require_space(self._next_place(frames))
+        self._frames.reserve(self._next_place(frames))
 
     def stored(self, id: str, frames: int) -> Tensor | None:
         """Frames (T + 1, frame_dim) of an episode that the files have already, from an earlier life of this process; else None."""

@@ -19,7 +19,8 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ SEGMENT = 64 * 1024 * 1024
 
 LARGE = 1024 * 1024 * 1024
 """Bytes of a file that may not stay in memory."""
+
+LINE = 1024
+"""Bytes that a line about an episode takes at most."""
 
 KEPT_FREE = 512 * 1024 * 1024
 """Bytes on the disk that are left to recorded episodes and saved states, which matter more."""
@@ -83,41 +87,44 @@ class FrameFiles:
             raise UserError(f"cannot use the replay in {folder} ({error.strerror}): free some space, or choose another run directory") from error
         self.end = max((held.end for held in self._known.values()), default=0)
 
-    def write(self, held: Held, values: Mapping[str, Tensor]) -> Held:
-        """Writes the frames of an episode, field by field, at the place that ``held`` names. Returns ``held`` with its checksum.
+    def reserve(self, held: Held) -> None:
+        """Takes room on the disk for an episode, so that ``write`` does not fail for want of it.
 
         Raises:
             FullDiskError: The disk is full, or the place is still needed for the state that was saved last. All is as it was.
         """
         if held.end > self._released + self._slots:
             raise FullDiskError(f"the replay in {self.folder} must not overwrite what the last saved state counts: see why no state is saved")
+        needed = held.frames * sum(kind.itemsize for kind in self._types.values())
+        first_round = held.start < self._slots  # later ones go where others were
+        if first_round and shutil.disk_usage(self.folder).free < needed + KEPT_FREE:
+            raise FullDiskError(f"the disk of the replay in {self.folder} has less than {KEPT_FREE >> 20} MB left: free some space")
+        with self._writing():
+            for name, kind in self._types.items():
+                first = held.start % self._slots
+                self._grow(name, first + held.frames)
+                os.posix_fallocate(self._files[name].fileno(), first * kind.itemsize, held.frames * kind.itemsize)
+            os.posix_fallocate(self._journal.fileno(), self._journal_end, LINE)
+
+    def write(self, held: Held, values: Mapping[str, Tensor]) -> Held:
+        """Writes the frames of an episode, field by field, at the place that ``held`` names. Returns ``held`` with its checksum.
+
+        Raises:
+            FullDiskError: As ``reserve``.
+        """
+        self.reserve(held)
         records = {name: self._records(name, held.frames, values) for name in self._types}
         held = held._replace(checksum=_checksum(held, records.values()))
         line = json.dumps(held._asdict()).encode() + b"\n"
-        try:
+        with self._writing():
             for name, array in records.items():
-                self._grow(name, held.start % self._slots + held.frames)
                 _write(self._files[name], array.view(np.uint8).data, held.start % self._slots * array.itemsize)
             _write(self._journal, memoryview(line), self._journal_end)
-        except OSError as error:
-            kind = FullDiskError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else UserError
-            raise kind(f"an episode does not fit into the replay in {self.folder} ({error.strerror}): free some space") from error
         self._journal_end += len(line)
         self.end = max(self.end, held.end)
         if held.id:
             self._known[held.id] = held
         return held
-
-    def require_space(self, held: Held) -> None:
-        """Checks that there is room for an episode, and that enough is left.
-
-        Raises:
-            FullDiskError: There is not.
-        """
-        needed = held.frames * sum(kind.itemsize for kind in self._types.values())
-        first_round = held.start < self._slots  # later ones go where others were
-        if first_round and shutil.disk_usage(self.folder).free < needed + KEPT_FREE:
-            raise FullDiskError(f"the disk of the replay in {self.folder} has less than {KEPT_FREE >> 20} MB left: free some space")
 
     def known(self, id: str) -> Held | None:
         """The episode of this name, if it is here and whole."""
@@ -173,6 +180,14 @@ class FrameFiles:
             self._grow(name, max(1, self._files[name].seek(0, os.SEEK_END) // kind.itemsize))
         self._read_journal()
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            kind = FullDiskError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else UserError
+            raise kind(f"an episode does not fit into the replay in {self.folder} ({error.strerror}): free some space") from error
+
     def _grow(self, name: str, slots: int) -> None:
         kind = self._types[name]
         if name in self._maps and slots * kind.itemsize <= len(self._maps[name]):
@@ -180,7 +195,8 @@ class FrameFiles:
         size = min(-(-slots * kind.itemsize // SEGMENT) * SEGMENT, self._slots * kind.itemsize)
         self._files[name].truncate(size)
         self._maps[name] = mmap.mmap(self._files[name].fileno(), size)
-        self._maps[name].madvise(mmap.MADV_RANDOM)  # no reading ahead of what nobody asks for
+        if size >= LARGE:
+            self._maps[name].madvise(mmap.MADV_RANDOM)  # no reading ahead: it would fill memory with what nobody asks for
         records = np.frombuffer(self._maps[name], kind, count=size // kind.itemsize)
         self.columns.update({field: torch.from_numpy(records[field]) for field in kind.names or ()})
 

@@ -37,8 +37,8 @@ class FrameMemory:
             column[first : first + held.frames] = values[field]
         return held
 
-    def require_space(self, held: Held) -> None:
-        """There is."""
+    def reserve(self, held: Held) -> None:
+        """There is room."""
 
     def known(self, id: str) -> Held | None:
         """None: nothing outlives the process."""

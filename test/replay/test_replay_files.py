@@ -222,7 +222,7 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch):
     assert same(buffer, twin([0, 1]))
     monkeypatch.setattr("shutil.disk_usage", lambda path: namedtuple("Usage", "free")(100_000_000))
     with pytest.raises(FullDiskError, match="free some space"):
-        buffer.require_space(10)
+        buffer.reserve(10)
 
 
 def test_a_place_that_cannot_be_written_is_one_line(folder):
