@@ -27,11 +27,7 @@ def demonstration_buffer(checkpoint: Checkpoint, gamma: float, device: torch.dev
     if shown is None or not len(shown["lengths"]):
         return ReplayBuffer(checkpoint.config, max(room, 2), gamma, device)
     buffer = ReplayBuffer(checkpoint.config, len(shown["frames"]) + room, gamma, device)
-    lengths = shown["lengths"].tolist()
-    for frames, actions in zip(shown["frames"].float().to(device).split(lengths), shown["actions"].float().to(device).split(lengths), strict=True):
-        rewards = torch.zeros(len(frames) - 1, device=device)
-        rewards[-1] = 1.0  # only solved demonstrations are kept
-        buffer.add(frames, actions[:-1], rewards, solved=True, terminal=True)
+    buffer.add_demonstrations(shown)
     return buffer
 
 

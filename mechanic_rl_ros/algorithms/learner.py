@@ -47,7 +47,7 @@ class LearnerConfig:
         batch_size: Rows of one update.
         demonstration_share: Part of a batch that comes from the demonstrations.
         gamma: Discount of one step.
-        replay_frames: Capacity of the replay.
+        replay_frames: Capacity of the replay. A million take 300 MB of the disk with the embedded encoder: 28 hours at 10 Hz.
     """
 
     SECTION: ClassVar[str]
@@ -58,7 +58,7 @@ class LearnerConfig:
     batch_size: int = field(default=128, metadata={"low": 4, "high": 65_536})
     demonstration_share: float = field(default=0.25, metadata={"low": 0.0, "high": 0.9})
     gamma: float = field(default=0.97, metadata={"low": 0.0, "high": 1.0})
-    replay_frames: int = field(default=50_000, metadata={"low": 200, "high": 10_000_000})
+    replay_frames: int = field(default=1_000_000, metadata={"low": 200, "high": 10_000_000})
 
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str] | None = None) -> Self:
@@ -87,7 +87,9 @@ class Learner(ABC):
     needs_demonstrations: ClassVar[bool] = True
     needs_takeovers: ClassVar[bool] = False
 
-    def __init__(self, config: Any, checkpoint: Checkpoint, seed: int, device: torch.device | str, tuner: TunerFactory | None = None) -> None:
+    def __init__(
+        self, config: Any, checkpoint: Checkpoint, seed: int, device: torch.device | str, tuner: TunerFactory | None = None, folder: Path | None = None
+    ) -> None:
         self.config, self.checkpoint, self.device = config, checkpoint, torch.device(device)
         torch.manual_seed(seed)  # initial networks
         self.generator = torch.Generator(device=self.device).manual_seed(seed)
@@ -99,7 +101,7 @@ class Learner(ABC):
         self.numbers: dict[str, Tensor] = {}
         self._make = tuner or (lambda parameters, role: RelativeMechanic(parameters))
         self.gate = Gate()
-        self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device)
+        self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device, folder, self.fingerprint)
         self.demonstrations = demonstration_buffer(checkpoint, config.gamma, self.device, config.replay_frames)
         if not len(self.demonstrations) and self.needs_demonstrations and config.demonstration_share > 0:
             raise UserError("the checkpoint has no demonstrations, which the learner mixes in: make one with `mechanic-rl pretrain`")
@@ -111,7 +113,15 @@ class Learner(ABC):
         self.tune("actor", [parameter for parameter in self.policy.parameters() if parameter.requires_grad])
 
     @classmethod
-    def create(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu", tuner: TunerFactory | None = None) -> Self:
+    def create(
+        cls,
+        config: Any,
+        checkpoint: Checkpoint,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        tuner: TunerFactory | None = None,
+        folder: Path | None = None,
+    ) -> Self:
         """A learner that has learned nothing yet.
 
         Args:
@@ -120,6 +130,7 @@ class Learner(ABC):
             seed: Seed of initial critics, batches and noise.
             device: ``cpu`` or ``cuda``.
             tuner: Makes the optimizers, for comparisons; such a learner cannot be saved.
+            folder: For the frames of the replay, which then outlive the process; None keeps them in memory and in every save.
 
         Raises:
             UserError: The checkpoint lacks what this learner needs, or there is no such device.
@@ -128,7 +139,7 @@ class Learner(ABC):
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device} is not available ({str(error).splitlines()[0]}): use device cpu") from error
-        return cls(config, checkpoint, seed, device, tuner)
+        return cls(config, checkpoint, seed, device, tuner, folder)
 
     @classmethod
     def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
@@ -165,19 +176,28 @@ class Learner(ABC):
         What a person did in it counts twice: as executed, and as a demonstration.
 
         Raises:
-            UserError: It was recorded with another embodiment.
+            UserError: It was recorded with another embodiment, or does not fit into the replay.
+            FullDiskError: The disk of the replay is full; nothing happened.
         """
-        if episode.id in self.episode_ids:
+        known = episode.id in self.episode_ids
+        if known and episode.id not in self.practice.lost:
             return False
         self.checkpoint.embodiment.require_same(episode.embodiment, f"episode {episode.id}")
-        self.episode_ids.add(episode.id)
         if episode.steps < 1:
+            self.episode_ids.add(episode.id)
             return False
-        frames = encode_episode(self.policy, episode, self.device)
+        self.practice.reserve(episode.steps + 1)  # before anything else: nothing is taken by half
+        frames = self.practice.stored(episode.id, episode.steps + 1)
+        if frames is None:
+            frames = encode_episode(self.policy, episode, self.device)
         actions, rewards = (torch.from_numpy(array).to(self.device) for array in (episode.actions, episode.rewards))
         terminal = episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
-        self.take(episode, frames)
-        self.practice.add(frames, actions, rewards, episode.success, terminal)
+        if not known:
+            self.take(episode, frames)
+        self.practice.add(frames, actions, rewards, episode.success, terminal, episode.id)
+        if known:
+            return True  # only its frames had been lost
+        self.episode_ids.add(episode.id)
         for first, last in takeovers(episode):
             ends = last == episode.steps
             self.demonstrations.add(frames[first : last + 1], actions[first:last], rewards[first:last], True, terminal and ends)

@@ -56,6 +56,7 @@ def write_learner(directory: Path, learner: Learner) -> None:
     with replacing_folder(directory, "learner state") as folder:
         (folder / TENSORS).write_bytes(data)
         (folder / MANIFEST).write_text(json.dumps(manifest))
+    learner.practice.saved()
 
 
 def read_learner(directory: Path, learner: Learner) -> None:

@@ -30,6 +30,7 @@ from mechanic_rl_ros.policy.folder import existing_folder, set_aside
 from mechanic_rl_ros.policy.weights import transfer_budget
 from mechanic_rl_ros.replay.atomic import write_atomically
 from mechanic_rl_ros.replay.episode_file import decode_episode
+from mechanic_rl_ros.replay.frame_files import FullDiskError
 from mechanic_rl_ros.replay.store import EpisodeStore
 from mechanic_rl_ros.transfer import EPISODE, WEIGHTS, Chunk, Completed, Inbox, Outbox
 
@@ -56,7 +57,7 @@ class LearnerNode(Node):
         torch.set_num_threads(1)
         self.checkpoint = Checkpoint.load(path, self.embodiment)
         self.device = pick_device(device)
-        self.new_learner = partial(kind.create, kind.Config.from_yaml(config or None), self.checkpoint, seed, self.device)
+        self.new_learner = partial(kind.create, kind.Config.from_yaml(config or None), self.checkpoint, seed, self.device, folder=self.directory / "replay")
         self.learner = self.new_learner()
         self.store = EpisodeStore(self.directory / "episodes", self.embodiment)
         critics = self.learner.critics()
@@ -69,7 +70,7 @@ class LearnerNode(Node):
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None
         self.published_version, self.refused = 0, 0
-        self.state_fault = self.store_fault = self.last_refusal = ""
+        self.state_fault = self.store_fault = self.replay_fault = self.last_refusal = ""
         self.refusing = threading.Lock()
         self.snapshot: dict[str, Any] = {}
         self.skipped_before = 0
@@ -124,7 +125,10 @@ class LearnerNode(Node):
             self.learner.version = self.published_version = published
         self.stored = {hashlib.sha256(path.read_bytes()).hexdigest() for path in self.store.paths()}
         for episode in self.store.load():
-            self._learn_from(episode)
+            if not self._learn_from(episode):
+                break
+        if self.learner.practice.fault:
+            self.get_logger().warning(self.learner.practice.fault)
         for path, reason in self.store.corrupt.items():
             self._refuse(f"episode file {path.name} skipped: {reason}")
 
@@ -171,8 +175,7 @@ class LearnerNode(Node):
             self.fault = error
 
     def _take_episodes(self) -> None:
-        while self.episodes:
-            self._learn_from(self.episodes[0])
+        while self.episodes and (self._learn_from(self.episodes[0]) or len(self.episodes) > MAX_UNSTORED):
             self._look()
             self.episodes.popleft()  # only now: what is not in the queue any more is in the snapshot
         self._look()
@@ -181,11 +184,19 @@ class LearnerNode(Node):
         """Says what the other thread may know of the learner, which itself belongs to one thread at a time."""
         self.snapshot = {**self.learner.status(), "updates_due": self.learner.updates_due()}
 
-    def _learn_from(self, episode: Episode) -> None:
+    def _learn_from(self, episode: Episode) -> bool:
+        """Returns False if the disk has no room for it now."""
         try:
             self.learner.add_episode(episode)
+        except FullDiskError as error:
+            if not self.replay_fault:
+                self.get_logger().warning(str(error))
+            self.replay_fault = str(error)
+            return False
         except UserError as error:
             self._refuse(str(error))
+        self.replay_fault = ""
+        return True
 
     def _is_ahead(self) -> bool:
         return self.learner.version > self.published_version
@@ -263,7 +274,7 @@ class LearnerNode(Node):
 
     def _reason(self) -> str:
         """What is wrong now, or what was refused since the last good episode; empty if nothing."""
-        return self.state_fault or self.store_fault or self.last_refusal or self.snapshot.get("notice", "")
+        return self.state_fault or self.store_fault or self.replay_fault or self.last_refusal or self.snapshot.get("notice", "")
 
     def _publish_status(self) -> None:
         waiting, s = len(self.episodes), self.snapshot  # in this order: see _take_episodes

@@ -109,7 +109,7 @@ def test_critics_learn_the_discounted_distance_to_success(checkpoint, practise):
     for seed in range(10):
         learner.add_episode(practise(seed, expert=seed % 4 < 2))
     update(learner, 150)
-    rows = learner.practice.rows(learner.practice._rows)
+    rows = learner.practice.rows(learner.practice.positions())
     value = learner.value(learner.policy.observe(rows.frames)).detach()
     solved_now = (rows.returns > 0) & (rows.solved > 0)
     assert float(value[solved_now].mean()) > 0.6

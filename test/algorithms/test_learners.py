@@ -102,7 +102,7 @@ def test_what_a_person_did_counts_as_executed_and_as_a_demonstration(checkpoint,
     learner.add_episode(episode)
     assert len(learner.practice) == rows + episode.steps
     assert len(learner.demonstrations) == shown + last - first
-    newest = learner.demonstrations.rows(learner.demonstrations._rows[-1:])
+    newest = learner.demonstrations.rows(learner.demonstrations.positions()[-1:])
     torch.testing.assert_close(newest.chunks[0, 0], torch.from_numpy(episode.actions[-1]))
 
 
@@ -124,7 +124,7 @@ def test_dagger_learns_to_do_what_was_shown_where_it_took_over(checkpoint, world
     for episode in episodes:
         learner.add_episode(episode)
     assert learner.notice() == ""
-    rows = learner.demonstrations.rows(learner.demonstrations._rows[-30:])
+    rows = learner.demonstrations.rows(learner.demonstrations.positions()[-30:])
 
     def error() -> float:
         generator = torch.Generator().manual_seed(0)

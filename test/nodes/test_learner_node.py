@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import resource
 
 import numpy as np
 import pytest
@@ -316,3 +317,33 @@ def test_settings_that_cannot_be_end_it_with_one_line(ros, tmp_path, checkpoint_
     line = ros[0].refusal("learner_node", checkpoint=checkpoint_folder, learner_file=file, directory=tmp_path / "learner")
     for word in words:
         assert word in line
+
+
+def test_damaged_frames_of_the_replay_are_encoded_anew_and_what_was_learned_stays(ros, play, tmp_path, checkpoint_folder):
+    school = School(ros, play, tmp_path, checkpoint_folder)
+    for id in ("e1", "e2", "e3"):
+        school.send(id)
+    before = school.await_learned(3)
+    school.process.stop()
+    path = tmp_path / "learner" / "replay" / "frames.bin"
+    with open(path, "r+b") as file:
+        file.write(b"\xff\xff\xff")
+    school.join()
+    assert "1 of 3 episodes in the replay" in school.process.output
+    assert f"restored {before.version} updates" in school.process.output
+    assert school.status[-1].rows == before.rows
+    school.send("e4")
+    assert school.await_learned(4).version == before.version + 5
+
+
+def test_an_episode_that_does_not_fit_on_the_disk_is_learned_from_when_it_does(ros, play, tmp_path, checkpoint_folder):
+    school = School(ros, play, tmp_path, checkpoint_folder)
+    school.send("e1")
+    school.await_status(lambda status: status.episodes == 1, "the first episode")
+    _, hard = resource.prlimit(school.process.process.pid, resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))  # no file may grow beyond 10 bytes
+    school.send("e2")
+    school.await_status(lambda status: "episodes are not on disk" in status.reason, "the word on it")
+    assert school.status[-1].episodes == 1
+    resource.prlimit(school.process.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    status = school.await_status(lambda status: status.episodes == 2 and not status.reason, "an end of the warning")
+    assert status.refused == 0

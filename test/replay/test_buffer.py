@@ -1,5 +1,7 @@
 """The replay: rows, n-step returns, episode borders, the ring, and its file."""
 
+from itertools import count
+
 import pytest
 import torch
 
@@ -12,6 +14,13 @@ CONFIG = PolicyConfig.for_embodiment(load_embodiment())
 GAMMA = 0.9
 
 
+@pytest.fixture(params=["memory", "files"])
+def replay(request, tmp_path):
+    """Makes empty replays of a capacity, in memory or each in a folder of its own."""
+    folders = (tmp_path / f"replay-{number}" for number in count())
+    return lambda capacity: ReplayBuffer(CONFIG, capacity, GAMMA, folder=next(folders) if request.param == "files" else None)
+
+
 def fill(buffer: ReplayBuffer, steps: int, solved: bool, mark: float = 0.0, failed: bool = False) -> None:
     """An episode whose frame t holds mark + t in every entry, and whose action t is t / 100."""
     count = torch.arange(steps + 1, dtype=torch.float32)
@@ -21,26 +30,26 @@ def fill(buffer: ReplayBuffer, steps: int, solved: bool, mark: float = 0.0, fail
 
 
 def all_rows(buffer: ReplayBuffer) -> Rows:
-    return buffer.rows(buffer._rows)
+    return buffer.rows(buffer.positions())
 
 
-def test_every_step_is_one_row_and_the_last_frame_is_none():
-    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+def test_every_step_is_one_row_and_the_last_frame_is_none(replay):
+    buffer = replay(100)
     fill(buffer, 6, True)
     fill(buffer, 3, False)
     assert (len(buffer), buffer.episodes) == (9, 2)
 
 
-def test_the_window_repeats_the_first_frame_and_never_looks_into_another_episode():
-    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+def test_the_window_repeats_the_first_frame_and_never_looks_into_another_episode(replay):
+    buffer = replay(100)
     fill(buffer, 3, False)
     fill(buffer, 3, False, mark=50.0)
     windows = all_rows(buffer).frames[:, :, 0]
     assert windows.tolist() == [[0, 0], [0, 1], [1, 2], [50, 50], [50, 51], [51, 52]]
 
 
-def test_chunks_go_on_with_the_last_action():
-    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+def test_chunks_go_on_with_the_last_action(replay):
+    buffer = replay(100)
     fill(buffer, 10, False)
     fill(buffer, 10, False)
     chunks = (all_rows(buffer).chunks[:, :, 0] * 100).round()
@@ -48,8 +57,8 @@ def test_chunks_go_on_with_the_last_action():
     assert chunks[7].tolist() == [7, 8, 9, 9, 9, 9, 9, 9]
 
 
-def test_returns_are_discounted_and_a_success_is_not_bootstrapped():
-    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+def test_returns_are_discounted_and_a_success_is_not_bootstrapped(replay):
+    buffer = replay(100)
     fill(buffer, 6, True)
     rows = all_rows(buffer)
     torch.testing.assert_close(rows.returns, torch.tensor([0.0, 0.0, GAMMA**3, GAMMA**2, GAMMA, 1.0]))
@@ -57,15 +66,15 @@ def test_returns_are_discounted_and_a_success_is_not_bootstrapped():
     assert rows.next_frames[:2, :, 0].tolist() == [[3, 4], [4, 5]]
 
 
-def test_rewards_of_the_next_episode_do_not_leak():
-    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+def test_rewards_of_the_next_episode_do_not_leak(replay):
+    buffer = replay(100)
     fill(buffer, 2, False)
     fill(buffer, 1, True)
     assert all_rows(buffer).returns.tolist() == [0.0, 0.0, 1.0]
 
 
-def test_a_timeout_is_bootstrapped_from_its_last_frame():
-    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+def test_a_timeout_is_bootstrapped_from_its_last_frame(replay):
+    buffer = replay(100)
     fill(buffer, 6, False)
     rows = all_rows(buffer)
     torch.testing.assert_close(rows.discounts, torch.tensor([GAMMA**4, GAMMA**4, GAMMA**4, GAMMA**3, GAMMA**2, GAMMA]))
@@ -74,16 +83,16 @@ def test_a_timeout_is_bootstrapped_from_its_last_frame():
     assert float(rows.solved.sum()) == 0.0
 
 
-def test_a_failure_is_terminal_and_worth_nothing():
-    buffer = ReplayBuffer(CONFIG, 100, GAMMA)
+def test_a_failure_is_terminal_and_worth_nothing(replay):
+    buffer = replay(100)
     fill(buffer, 6, False, failed=True)
     rows = all_rows(buffer)
     torch.testing.assert_close(rows.discounts, torch.tensor([GAMMA**4, GAMMA**4, 0.0, 0.0, 0.0, 0.0]))
     assert float(rows.returns.abs().sum() + rows.solved.sum()) == 0.0
 
 
-def test_the_oldest_episodes_make_room():
-    buffer = ReplayBuffer(CONFIG, 20, GAMMA)
+def test_the_oldest_episodes_make_room(replay):
+    buffer = replay(20)
     for number in range(7):
         fill(buffer, 5, number % 2 == 0, mark=100.0 * number)
     rows = all_rows(buffer)
@@ -96,8 +105,8 @@ def test_the_oldest_episodes_make_room():
         assert solved == float(episode % 2 == 0)
 
 
-def test_an_episode_that_does_not_fit_is_refused():
-    buffer = ReplayBuffer(CONFIG, 5, GAMMA)
+def test_an_episode_that_does_not_fit_is_refused(replay):
+    buffer = replay(5)
     for steps in (0, 5):
         with pytest.raises(UserError, match="does not fit"):
             buffer.add(torch.zeros(steps + 1, CONFIG.frame_dim), torch.zeros(steps, 4), torch.zeros(steps), False, False)
