@@ -57,6 +57,8 @@ class LearnerRecord(TypedDict):
     critic_scale: float
     value_scale: float
     skipped_gradients: int
+    withheld: int
+    rollbacks: int
     actor_loss: float
     critic_loss: float
     update_ms: float

@@ -6,7 +6,7 @@ import copy
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from mechanic_rl_ros.algorithms.configuration import read_section
 from mechanic_rl_ros.algorithms.demonstrations import demonstration_buffer, takeovers
 from mechanic_rl_ros.algorithms.gate import Gate
+from mechanic_rl_ros.algorithms.guard import Guard
 from mechanic_rl_ros.algorithms.learner_state import read_learner, write_learner
+from mechanic_rl_ros.algorithms.snapshot import Snapshot
 from mechanic_rl_ros.data import Episode, Outcome
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.policy.acting import acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
 from mechanic_rl_ros.policy.critic import TwinQ, Value
 from mechanic_rl_ros.policy.frames import encode_episode
@@ -31,6 +32,9 @@ from mechanic_rl_ros.tuner import RelativeMechanic
 TunerFactory = Callable[[Iterable[nn.Parameter], str], Any]
 """Makes the optimizer of one network from its parameters and its role: ``actor``, ``critic``, ``value`` and so on. It has ``step``, ``zero_grad``,
 ``scale`` and ``averages``, as ``RelativeMechanic`` has."""
+
+TAKEOVER_FRAMES = 20_000
+"""Frames that people may have shown while practising until the oldest demonstrations make room."""
 
 ROLES = ("actor", "critic", "value")
 """Roles whose scale is shown to people."""
@@ -48,6 +52,7 @@ class LearnerConfig:
         demonstration_share: Part of a batch that comes from the demonstrations.
         gamma: Discount of one step.
         replay_frames: Capacity of the replay. A million take 300 MB of the disk with the embedded encoder: 28 hours at 10 Hz.
+        guard: Whether new weights are checked before they act, and a drop of success is undone; see ``Guard``.
     """
 
     SECTION: ClassVar[str]
@@ -59,6 +64,7 @@ class LearnerConfig:
     demonstration_share: float = field(default=0.25, metadata={"low": 0.0, "high": 0.9})
     gamma: float = field(default=0.97, metadata={"low": 0.0, "high": 1.0})
     replay_frames: int = field(default=1_000_000, metadata={"low": 200, "high": 10_000_000})
+    guard: bool = True
 
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str] | None = None) -> Self:
@@ -70,7 +76,7 @@ class Learner(ABC):
     """Learns from episodes as they arrive, and hands out weights.
 
     Use: ``add_episode`` whenever one arrives; ``update`` while ``updates_due() > 0``; now and then ``save``, then publish ``weights()``. Saving before
-    publishing keeps versions unique across a crash.
+    publishing keeps versions unique across a crash. Only what the ``guard`` accepts gets out.
 
     A learner builds its networks in ``build`` and makes one update in ``learn``; everything else is here.
 
@@ -79,7 +85,7 @@ class Learner(ABC):
         networks: All modules that a bit-equal continuation needs, by name.
         tuners: Optimizers by role.
         numbers: Running figures that a bit-equal continuation needs.
-        version: Number of updates done; grows with every update.
+        version: Grows with every update, and whenever the guard goes back to an earlier state.
         episode_ids: Ids of all episodes ever added.
     """
 
@@ -99,10 +105,11 @@ class Learner(ABC):
         self.networks: dict[str, nn.Module] = {"policy": self.policy}
         self.tuners: dict[str, Any] = {}
         self.numbers: dict[str, Tensor] = {}
+        self.can_be_saved = tuner is None
         self._make = tuner or (lambda parameters, role: RelativeMechanic(parameters))
         self.gate = Gate()
         self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device, folder, self.fingerprint)
-        self.demonstrations = demonstration_buffer(checkpoint, config.gamma, self.device, config.replay_frames)
+        self.demonstrations = demonstration_buffer(checkpoint, config.gamma, self.device, TAKEOVER_FRAMES)
         if not len(self.demonstrations) and self.needs_demonstrations and config.demonstration_share > 0:
             raise UserError("the checkpoint has no demonstrations, which the learner mixes in: make one with `mechanic-rl pretrain`")
         self.episode_ids: set[str] = set()
@@ -111,6 +118,7 @@ class Learner(ABC):
         self.successes = 0
         self.build()
         self.tune("actor", [parameter for parameter in self.policy.parameters() if parameter.requires_grad])
+        self.guard = Guard(self)
 
     @classmethod
     def create(
@@ -204,6 +212,7 @@ class Learner(ABC):
         self.successes += episode.success
         if episode.outcome is not Outcome.ABORTED:
             self.gate.add(episode.success, episode.best_of_n)
+        self.guard.count(self, episode)
         return True
 
     def take(self, episode: Episode, frames: Tensor) -> None:  # noqa: B027 - most learners need nothing but the replay
@@ -258,25 +267,60 @@ class Learner(ABC):
             torch._foreach_copy_(list(twin.parameters()), self.tuners[role].averages())
         return twin
 
-    def weights(self) -> bytes:
-        """The weights that should act now, as a message for ``unpack_weights`` and ``Actor.load``."""
+    def candidate(self) -> dict[str, Tensor]:
+        """What would act if everything learned so far did: tensors ``head.*``, and of critics that may choose ``q.*`` and ``value.*``."""
         critics = self.critics()
+        modules: dict[str, nn.Module] = {} if critics is None else {"q": critics[0], "value": critics[1]}
+        return nn.ModuleDict({"head": self.acting_policy().head, **modules}).state_dict()
+
+    def policy_with(self, tensors: Mapping[str, Tensor]) -> Policy:
+        """A policy that acts with what ``candidate`` gave."""
+        policy = copy.deepcopy(self.policy)
+        policy.head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in tensors.items() if name.startswith("head.")})
+        return policy
+
+    def snapshot(self) -> Snapshot:
+        """Networks, tuners and running figures as they are now."""
+        return Snapshot.take(self.version, self._trained(), self.tuners, self.numbers)
+
+    def go_back(self, snapshot: Snapshot) -> None:
+        """Goes on from a snapshot, as a new version. Replay, random numbers and counters stay as they are."""
+        snapshot.put_back(self._trained(), self.tuners, self.numbers)
+        self.version += 1
+
+    def begin_at(self, version: int) -> None:
+        """Says that versions up to this one were of a learner whose state is lost: no number comes twice with other weights."""
+        self.version = version
+        self.guard.begin(self)
+
+    def _trained(self) -> dict[str, nn.Module]:
+        return {**self.networks, "policy": self.policy.head}  # encoders never change
+
+    def weights(self) -> bytes:
+        """The weights that should act now, as a message for ``unpack_weights`` and ``Actor.load``: the newest that the guard accepts."""
+        self.guard.judge(self)
+        tensors = {name.replace("q.", "critic.", 1) if name.startswith("q.") else name: tensor for name, tensor in self.guard.acting.items()}
         metadata = {
             "signature": self.checkpoint.signature,
             "encoder": self.fingerprint,
             "task": self.checkpoint.task,
-            "prefers_best_of_n": critics is not None and self.gate.prefers_best_of_n,
+            "prefers_best_of_n": self._prefers_best_of_n(),
         }
-        return pack_weights(self.version, acting_tensors(self.acting_policy(), critics[0] if critics else None), metadata)
+        sent = {name: tensor for name, tensor in tensors.items() if not name.startswith("value.")}
+        return pack_weights(self.guard.acting_version, sent, metadata)
 
     def to_checkpoint(self) -> Checkpoint:
         """What acts now, critics and demonstrations included, as a checkpoint to evaluate or to go on from."""
-        base, critics = self.checkpoint, self.critics()
-        state = None if critics is None else nn.ModuleDict({"q": critics[0], "value": critics[1]}).state_dict()
-        prefers = critics is not None and self.gate.prefers_best_of_n
-        metadata = {**base.metadata, "prefers_best_of_n": prefers, "practised_episodes": len(self.episode_ids)}
-        policy = self.acting_policy().state_dict()
-        return Checkpoint(base.task, base.embodiment, base.config, policy, state, base.demonstrations, self.version, metadata)
+        self.guard.judge(self)
+        base, acting = self.checkpoint, self.guard.acting
+        head = {name: tensor for name, tensor in acting.items() if name.startswith("head.")}
+        critics = {name: tensor for name, tensor in acting.items() if name not in head} or None
+        metadata = {**base.metadata, "prefers_best_of_n": self._prefers_best_of_n(), "practised_episodes": len(self.episode_ids)}
+        policy = {**self.policy.state_dict(), **head}
+        return Checkpoint(base.task, base.embodiment, base.config, policy, critics, base.demonstrations, self.guard.acting_version, metadata)
+
+    def _prefers_best_of_n(self) -> bool:
+        return self.gate.prefers_best_of_n and any(name.startswith("q.") for name in self.guard.acting)
 
     def status(self) -> dict[str, Any]:
         """Figures to show. A scale is 0 where there is no such network."""
@@ -292,7 +336,9 @@ class Learner(ABC):
             "plain_success": self.gate.success(False),
             "best_success": self.gate.success(True),
             "prefers_best_of_n": self.gate.prefers_best_of_n,
-            "notice": self.notice(),
+            "withheld": self.guard.withheld,
+            "rollbacks": self.guard.rollbacks,
+            "notice": self.guard.reason or self.notice(),
         }
 
     def notice(self) -> str:
@@ -305,9 +351,12 @@ class Learner(ABC):
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes everything that a bit-equal continuation needs, replacing the previous save in one step.
 
+        What ``weights`` gives afterwards is decided first, and is in the save.
+
         Raises:
             UserError: The disk is full, or the place cannot be written.
         """
+        self.guard.judge(self)
         write_learner(Path(directory), self)
 
     def restore(self, directory: str | os.PathLike[str]) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save
 from torch import Tensor
 
+from mechanic_rl_ros.algorithms.snapshot import Snapshot, below, pack_training, to_bytes, unpack_training
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.folder import existing_folder, replacing_folder
 from mechanic_rl_ros.policy.tensors import read_tensors
-from mechanic_rl_ros.tuner import RelativeMechanic
 
 if TYPE_CHECKING:
     from mechanic_rl_ros.algorithms.learner import Learner
@@ -31,17 +31,11 @@ def write_learner(directory: Path, learner: Learner) -> None:
     Raises:
         UserError: The disk is full, or the place cannot be written.
     """
-    tensors: dict[str, Tensor] = {"generator": learner.generator.get_state()}
-    groups: dict[str, Any] = {}
-    for name, network in learner.networks.items():
-        tensors.update({f"network/{name}/{key}": tensor for key, tensor in network.state_dict().items()})
-    for role, tuner in learner.tuners.items():
-        state = tuner.state_dict()
-        groups[role] = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
-        tensors.update({f"tuner/{role}/{index}/{key}": tensor for index, entry in state["state"].items() for key, tensor in entry.items()})
-    parts = {"number": learner.numbers, "practice": learner.practice.state(), "shown": learner.demonstrations.state(), "memory": learner.memory()}
+    tensors, groups = pack_training(learner.networks, learner.tuners, learner.numbers)
+    tensors["generator"] = learner.generator.get_state()
+    parts = {"practice": learner.practice.state(), "shown": learner.demonstrations.state(), "memory": learner.memory(), "acting": learner.guard.acting}
     tensors.update({f"{part}/{key}": tensor for part, own in parts.items() for key, tensor in own.items()})
-    data = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+    data, snapshots = to_bytes(tensors), learner.guard.snapshots
     manifest = {
         "algorithm": type(learner).__name__,
         "signature": learner.checkpoint.signature,
@@ -50,11 +44,15 @@ def write_learner(directory: Path, learner: Learner) -> None:
         "sha256": hashlib.sha256(data).hexdigest(),
         "tuners": groups,
         "gate": learner.gate.state(),
+        "guard": learner.guard.state(),
+        "snapshots": {name: {"version": item.version, "groups": item.groups, "sha256": item.sha256} for name, item in snapshots.items()},
         "episode_ids": sorted(learner.episode_ids),
         **learner.counters(),
     }
     with replacing_folder(directory, "learner state") as folder:
         (folder / TENSORS).write_bytes(data)
+        for snapshot in {item.sha256: item for item in snapshots.values()}.values():
+            _write_once(snapshot, existing_folder(directory), folder)
         (folder / MANIFEST).write_text(json.dumps(manifest))
     learner.practice.saved()
 
@@ -83,23 +81,40 @@ def read_learner(directory: Path, learner: Learner) -> None:
         raise UserError(f"learner state {directory} is of learner {manifest.get('algorithm')}: go on with that one, or choose another run directory")
     tensors = read_tensors(data, f"learner state {directory}", DamagedStateError)
     try:
-        _take(learner, manifest, tensors)
-    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        _take(learner, manifest, tensors, {name: _read_snapshot(folder, entry) for name, entry in manifest["snapshots"].items()})
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise DamagedStateError(f"learner state {directory} is incomplete ({str(error).splitlines()[0]}): it is damaged, start without it") from error
 
 
-def _take(learner: Learner, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    for name, network in learner.networks.items():
-        network.load_state_dict(_below(tensors, f"network/{name}"))
-    for role, tuner in learner.tuners.items():
-        _restore_tuner(tuner, _below(tensors, f"tuner/{role}"), manifest["tuners"][role])
+def _write_once(snapshot: Snapshot, before: Path, folder: Path) -> None:
+    """Snapshots stay the same for many saves: one that lies in the folder ``before`` gets another name there instead of being written again."""
+    name = _snapshot_name(snapshot.sha256)
+    try:
+        os.link(before / name, folder / name)
+    except OSError:
+        (folder / name).write_bytes(snapshot.data)
+
+
+def _read_snapshot(folder: Path, entry: dict[str, Any]) -> Snapshot:
+    snapshot = Snapshot(int(entry["version"]), (folder / _snapshot_name(entry["sha256"])).read_bytes(), entry["groups"])
+    if snapshot.sha256 != entry["sha256"]:
+        raise ValueError("a snapshot does not match its checksum")
+    return snapshot
+
+
+def _snapshot_name(sha256: str) -> str:
+    return f"snapshot_{sha256[:16]}.safetensors"
+
+
+def _take(learner: Learner, manifest: dict[str, Any], tensors: dict[str, Tensor], snapshots: dict[str, Snapshot]) -> None:
+    unpack_training(tensors, manifest["tuners"], learner.networks, learner.tuners, learner.numbers)
     _restore_generator(learner, manifest, tensors["generator"])
-    for name, number in learner.numbers.items():
-        number.copy_(tensors[f"number/{name}"])
-    learner.practice.restore(_below(tensors, "practice"))
-    learner.demonstrations.restore(_below(tensors, "shown"))
-    learner.set_memory(_below(tensors, "memory"))
+    learner.practice.restore(below(tensors, "practice"))
+    learner.demonstrations.restore(below(tensors, "shown"))
+    learner.set_memory(below(tensors, "memory"))
     learner.gate.restore(manifest["gate"])
+    acting = {name: tensor.to(learner.device) for name, tensor in below(tensors, "acting").items()}
+    learner.guard.restore(manifest["guard"], acting, snapshots)
     learner.episode_ids = set(manifest["episode_ids"])
     learner.set_counters(manifest)
 
@@ -111,16 +126,3 @@ def _restore_generator(learner: Learner, manifest: dict[str, Any], state: Tensor
         generator.set_state(state)
     else:
         generator.manual_seed(generator.initial_seed() + manifest["version"])
-
-
-def _restore_tuner(tuner: RelativeMechanic, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, key = name.split("/")
-        state.setdefault(int(index), {})[key] = tensor
-    own = tuner.state_dict()["param_groups"]
-    tuner.load_state_dict({"state": state, "param_groups": [{**mine, **saved} for mine, saved in zip(own, groups, strict=True)]})
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{prefix}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")}

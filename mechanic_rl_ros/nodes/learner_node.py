@@ -69,11 +69,11 @@ class LearnerNode(Node):
         self.ready: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None
-        self.published_version, self.refused = 0, 0
+        self.published_version = self.saved_version = self.refused = 0
         self.state_fault = self.store_fault = self.replay_fault = self.last_refusal = ""
         self.refusing = threading.Lock()
         self.snapshot: dict[str, Any] = {}
-        self.skipped_before = 0
+        self.skipped_before, self.told = 0, ""
 
     def setup(self) -> None:
         try:
@@ -120,9 +120,11 @@ class LearnerNode(Node):
         self._restore()
         published = self._last_published()
         if self.learner.version >= max(1, published):
+            self.saved_version = self.learner.version
             self._hand_out()
         else:  # learned anew: no number comes twice with other weights, and policies refuse lower ones
-            self.learner.version = self.published_version = published
+            self.learner.begin_at(published)
+            self.saved_version = self.published_version = published
         self.stored = {hashlib.sha256(path.read_bytes()).hexdigest() for path in self.store.paths()}
         for episode in self.store.load():
             if not self._learn_from(episode):
@@ -183,6 +185,10 @@ class LearnerNode(Node):
     def _look(self) -> None:
         """Says what the other thread may know of the learner, which itself belongs to one thread at a time."""
         self.snapshot = {**self.learner.status(), "updates_due": self.learner.updates_due()}
+        reason = self.learner.guard.reason
+        if reason not in ("", self.told):
+            self.get_logger().warning(reason)
+        self.told = reason
 
     def _learn_from(self, episode: Episode) -> bool:
         """Returns False if the disk has no room for it now."""
@@ -199,7 +205,7 @@ class LearnerNode(Node):
         return True
 
     def _is_ahead(self) -> bool:
-        return self.learner.version > self.published_version
+        return self.learner.version > self.saved_version
 
     def _save(self) -> bool:
         """Saves the state. Comes before publishing: after a crash no version number comes twice with different weights."""
@@ -210,12 +216,14 @@ class LearnerNode(Node):
             self.state_fault = f"state not saved, so nothing is published: {error}"
             self.get_logger().warning(self.state_fault)
             return False
-        self.state_fault = ""
+        self.state_fault, self.saved_version = "", self.learner.version
         return True
 
     def _hand_out(self) -> None:
-        self.published_version = self.learner.version
-        self.ready.put((self.learner.version, self.learner.weights()))
+        """Publishes what should act and does not yet; nothing, while the guard withholds what was learned since."""
+        if self.learner.guard.acting_version > self.published_version:
+            self.published_version = self.learner.guard.acting_version
+            self.ready.put((self.published_version, self.learner.weights()))
 
     def _export(self) -> None:
         """The policy as a checkpoint that `evaluate` and the next run can use."""
@@ -282,7 +290,7 @@ class LearnerNode(Node):
         message.header.stamp = self.get_clock().now().to_msg()
         message.updates_due = max(s["updates_due"], min(waiting, 1))
         message.actor_scale, message.critic_scale, message.value_scale = float(s["actor_scale"]), float(s["critic_scale"]), float(s["value_scale"])
-        message.skipped_gradients = s["skipped_gradients"]
+        message.skipped_gradients, message.withheld, message.rollbacks = s["skipped_gradients"], s["withheld"], s["rollbacks"]
         message.actor_loss, message.critic_loss, message.update_time = float(s["actor_loss"]), float(s["critic_loss"]), 1e-3 * float(s["update_ms"])
         message.plain_success, message.best_success = _or_none(s["plain_success"]), _or_none(s["best_success"])
         message.prefers_best_of_n, message.device = bool(s["prefers_best_of_n"]), self.device

@@ -124,6 +124,8 @@ class MonitorNode(Node):
                 "critic_scale",
                 "value_scale",
                 "skipped_gradients",
+                "withheld",
+                "rollbacks",
                 "actor_loss",
                 "critic_loss",
             )

@@ -87,9 +87,20 @@ def test_states_that_change_quickly_are_all_heard(record):
 
 def test_what_the_learner_says_is_written(record):
     written = record.after(
-        record.learner, msg.LearnerStatus(version=9, updates=8, episodes=7, rows=6, actor_scale=0.5, skipped_gradients=3, update_time=0.004), "learner"
+        record.learner,
+        msg.LearnerStatus(version=9, updates=8, episodes=7, rows=6, actor_scale=0.5, skipped_gradients=3, withheld=2, rollbacks=1, update_time=0.004),
+        "learner",
     )
-    assert [written[key] for key in ("version", "updates", "episodes", "rows", "actor_scale", "skipped_gradients")] == [9, 8, 7, 6, 0.5, 3]
+    assert [written[key] for key in ("version", "updates", "episodes", "rows", "actor_scale", "skipped_gradients", "withheld", "rollbacks")] == [
+        9,
+        8,
+        7,
+        6,
+        0.5,
+        3,
+        2,
+        1,
+    ]
     assert written["update_ms"] == pytest.approx(4.0)
 
 

@@ -46,7 +46,14 @@ def command(wall):
 
 
 def learner(number, wall):
-    scales = {"actor_scale": 3e-4 * (1 - math.exp(-number / 20)), "critic_scale": 1e-3, "value_scale": 0.0, "skipped_gradients": 0}
+    scales = {
+        "actor_scale": 3e-4 * (1 - math.exp(-number / 20)),
+        "critic_scale": 1e-3,
+        "value_scale": 0.0,
+        "skipped_gradients": 0,
+        "withheld": 0,
+        "rollbacks": 0,
+    }
     losses = {"actor_loss": 0.1, "critic_loss": math.nan, "update_ms": 20.0, "plain_success": 0.5, "best_success": None}
     return {"version": number, "updates": number * 10, "episodes": number, "rows": 40 * number, **scales, **losses, "prefers_best_of_n": False, "wall": wall}
 
