@@ -81,7 +81,8 @@ class Denoiser(Head):
             step = slice(place, place + 1)
             return self.denoise(sample, [part[step] for part in told] if told else self.condition(visited[step], observation))
 
-        return self.schedule.sample(predict, noise, generator, inpainting)
+        inpaint = inpainting.spread(len(visited)) if inpainting else None
+        return self.schedule.sample(predict, noise, generator, inpaint)
 
 
 def step_embedding(steps: Tensor, size: int = TIME_DIM) -> Tensor:

@@ -2,11 +2,13 @@
 
 What both chunks predict for the same time is inpainted. The paper guides the sampler by a gradient through the network; here the sampler's estimate of
 the clean chunk is blended with the previous one in every step (as RePaint does with images, Lugmayr et al. 2022), which takes no backward pass.
+Blending compounds, so that a step gets the part of the paper's weight that gives this weight in all steps together.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,9 +27,10 @@ class Inpainting:
     known: Tensor
     weights: Tensor
 
-    def __call__(self, clean: Tensor) -> Tensor:
-        """(B, T_p, A) estimated clean chunks -> the same, drawn towards what is known."""
-        return torch.lerp(clean, self.known, self.weights)
+    def spread(self, steps: int) -> Callable[[Tensor], Tensor]:
+        """For a sampler of so many steps: (B, T_p, A) estimated clean chunks -> the same, drawn a step nearer to what is known."""
+        share = 1.0 - (1.0 - self.weights) ** (1.0 / steps)
+        return lambda clean: torch.lerp(clean, self.known, share)
 
 
 def continuing(previous: Tensor, elapsed: int, frozen: int) -> Inpainting:

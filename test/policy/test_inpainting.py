@@ -44,8 +44,18 @@ def test_action_k_of_a_chunk_continues_action_k_plus_what_has_passed_of_the_prev
     inpainting = continuing(previous, elapsed=5, frozen=2)
     assert torch.equal(inpainting.known[:3], previous[5:])
     free = torch.full((6, 8, 2), 99.0)
-    assert torch.equal(inpainting(free)[:, :2], previous[5:7].expand(6, -1, -1))
-    assert torch.equal(inpainting(free)[:, 3:], free[:, 3:])
+    inpainted = inpainting.spread(steps=5)(free)
+    assert torch.equal(inpainted[:, :2], previous[5:7].expand(6, -1, -1))
+    assert torch.equal(inpainted[:, 3:], free[:, 3:])
+
+
+@pytest.mark.parametrize("steps", [1, 5, 100])
+def test_all_steps_together_weigh_as_the_paper_says(steps):
+    clean = torch.zeros(1, 8, 1)
+    inpainting = continuing(torch.ones(8, 1), elapsed=4, frozen=1)
+    for _ in range(steps):
+        clean = inpainting.spread(steps)(clean)
+    assert clean[0, :, 0].tolist() == pytest.approx(soft_mask(8, 4, 1), abs=1e-5)
 
 
 SAMPLERS = [("ddim", "consistent"), ("ddim", "plain"), ("ddim", "none"), ("ddpm", "plain")]
