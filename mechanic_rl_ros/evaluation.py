@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mechanic_rl_ros.latency import LatencyMode
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.report.interval import wilson_interval as wilson
@@ -59,6 +60,7 @@ def evaluate(
     progress: Progress | None = None,
     region: str = "all",
     latency: float = 0.0,
+    latency_mode: LatencyMode = LatencyMode.OVERLAPPING,
 ) -> Evaluation:
     """Runs one episode per seed.
 
@@ -71,17 +73,18 @@ def evaluate(
         progress: Called after each episode with (episodes done, episodes, successes).
         region: Part of the scene in which objects are placed.
         latency: See ``run_episode``.
+        latency_mode: See ``run_episode``.
 
     Returns:
         The outcomes.
 
     Raises:
-        UserError: Unknown task or region.
+        UserError: Unknown task or region, or what ``run_episode`` raises.
     """
     choose = bool(checkpoint.metadata.get("prefers_best_of_n", False)) if best_of_n is None else best_of_n
     choose = choose and checkpoint.critics is not None
     outcomes: list[bool] = []
-    for solved in over_seeds(_Trial, (checkpoint, task, choose, region, latency), seeds, workers):
+    for solved in over_seeds(_Trial, (checkpoint, task, choose, region, latency, latency_mode), seeds, workers):
         outcomes.append(solved)
         if progress is not None:
             progress(len(outcomes), len(seeds), sum(outcomes))
@@ -91,9 +94,10 @@ def evaluate(
 class _Trial:
     """Environment and policy of one process."""
 
-    def __init__(self, checkpoint: Checkpoint, task: str, best_of_n: bool, region: str, latency: float) -> None:
+    def __init__(self, checkpoint: Checkpoint, task: str, best_of_n: bool, region: str, latency: float, latency_mode: LatencyMode) -> None:
         self.env = Environment(task, checkpoint.embodiment)
-        self.actor, self.best_of_n, self.region, self.latency = Actor(checkpoint), best_of_n, region, latency
+        self.actor, self.best_of_n, self.region = Actor(checkpoint), best_of_n, region
+        self.latency, self.latency_mode = latency, latency_mode
 
     def __call__(self, seed: int) -> bool:
-        return run_episode(self.env, self.actor, seed, self.best_of_n, self.region, self.latency).success
+        return run_episode(self.env, self.actor, seed, self.best_of_n, self.region, self.latency, latency_mode=self.latency_mode).success

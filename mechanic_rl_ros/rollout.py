@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechanic_rl_ros.data import NO_TRACE, Episode, Observation, Outcome, Source, stack_traces
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.latency import LatencyMode
 from mechanic_rl_ros.policy.acting import Actor
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ def run_episode(
     latency: float = 0.0,
     actor_seed: int | None = None,
     takeover: int | None = None,
+    latency_mode: LatencyMode = LatencyMode.OVERLAPPING,
 ) -> Episode:
     """Runs one episode with a receding horizon: T_p actions predicted, the first T_a executed.
 
@@ -36,15 +40,21 @@ def run_episode(
         seed: Scene seed.
         best_of_n: Let the critics choose among several chunks.
         region: Part of the scene in which objects are placed.
-        latency: Seconds until a chunk takes effect, less than a period. Until then the previous chunk plays on, and the action recorded for the
-            interval is the average of what was commanded.
+        latency: Seconds from an observation until its chunk is ready. The action recorded for an interval is the average of what was commanded.
         actor_seed: Seed of the sampling noise; the scene's unless given.
         takeover: Steps after which the task's scripted expert takes over, as a person would who has seen enough; never when left out.
+        latency_mode: What the arm does until then.
 
     Returns:
         The episode.
+
+    Raises:
+        UserError: The latency is longer than what is played of a chunk, or the policy cannot inpaint.
     """
-    player = _ChunkPlayer(actor, best_of_n, latency * actor.embodiment.policy_rate)
+    delay, horizon = latency * actor.embodiment.policy_rate, actor.config.action_horizon
+    if delay > horizon:
+        raise UserError(f"a latency of {latency:g} s is longer than the {horizon} actions that are played of a chunk take: give a shorter one")
+    player = _ChunkPlayer(actor, best_of_n, delay, latency_mode)
     actor.reset(seed if actor_seed is None else actor_seed)
     name = f"{env.simulation.task.name}-{seed:07d}-v{actor.version:06d}"
     chosen = best_of_n and actor.has_critic
@@ -134,20 +144,42 @@ class _Watched:
 
 
 class _ChunkPlayer:
-    """Plays the first T_a actions of every chunk; the first of them late by ``delay`` periods."""
+    """Plays T_a actions of every chunk. Chunks are ready ``delay`` periods after their observation."""
 
-    def __init__(self, actor: Actor, best_of_n: bool, delay: float) -> None:
-        self.actor, self.best_of_n, self.delay = actor, best_of_n, delay
-        self.chunk: NDArray[np.float32] | None = None
-        self.played = 0
+    def __init__(self, actor: Actor, best_of_n: bool, delay: float, mode: LatencyMode) -> None:
+        self.actor, self.best_of_n, self.delay, self.mode = actor, best_of_n, delay, mode
+        self.horizon, self.whole = actor.config.action_horizon, math.ceil(delay - 1e-9)
+        self.cycle = self.horizon + (self.whole if mode is LatencyMode.WAITING else 0)  # periods from one chunk's observation to the next one's
+        self.step = self.cycle  # periods since the observation of the chunk
+        self.action = np.zeros(len(actor.embodiment.action), np.float32)
+        self.chunk = self.previous = np.empty((0, len(self.action)), np.float32)
         self.trace = NO_TRACE
 
     def __call__(self, observation: Observation) -> NDArray[np.float32]:
         self.actor.observe(observation)
-        if self.chunk is not None and self.played < self.actor.config.action_horizon:
-            self.played, self.trace = self.played + 1, NO_TRACE
-            return self.chunk[self.played - 1]
-        fresh = self.actor.act(self.best_of_n)
-        before = np.zeros_like(fresh[0]) if self.chunk is None else self.chunk[min(self.played, len(fresh) - 1)]
-        self.chunk, self.played, self.trace = fresh, 1, self.actor.trace
-        return (self.delay * before + (1.0 - self.delay) * fresh[0]).astype(np.float32)
+        self.trace = NO_TRACE
+        if self.step == self.cycle:
+            fresh = self.actor.act(self.best_of_n, self.whole if self.mode is LatencyMode.INPAINTING else None)
+            self.previous, self.chunk, self.step, self.trace = self.chunk, fresh, 0, self.actor.trace
+        late, before, after = self._waiting() if self.mode is LatencyMode.WAITING else self._overlapping()
+        self.action = (late * before + (1.0 - late) * after).astype(np.float32)
+        self.step += 1
+        return self.action
+
+    def _overlapping(self) -> tuple[float, NDArray[np.float32], NDArray[np.float32]]:
+        """Part of this period in which the previous chunk plays, its action, and that of the new chunk."""
+        late = min(max(self.delay - self.step, 0.0), 1.0)
+        return late, self._of(self.previous, self.horizon + self.step), self._of(self.chunk, self.step)
+
+    def _waiting(self) -> tuple[float, NDArray[np.float32], NDArray[np.float32]]:
+        """Part of this period that belongs to the earlier of two actions, and both. They follow one another in the middle of periods."""
+        played, place = self.chunk[: self.horizon], self.step - self.whole
+        return 1.0 - (self.whole - self.delay), self._of(played, place), self._of(played, place + 1)
+
+    def _of(self, actions: NDArray[np.float32], place: int) -> NDArray[np.float32]:
+        """An action; where there is none the arm holds, and the hand stays as it is."""
+        if 0 <= place < len(actions):
+            return actions[place]
+        hold = np.zeros_like(self.action)
+        hold[-1] = self.action[-1]
+        return hold

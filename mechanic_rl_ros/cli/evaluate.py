@@ -11,6 +11,7 @@ import typer
 
 from mechanic_rl_ros.cli.console import loading, out, progress_bar
 from mechanic_rl_ros.cli.options import Embodiment, Workers
+from mechanic_rl_ros.latency import LatencyMode
 
 if TYPE_CHECKING:
     from mechanic_rl_ros.evaluation import Evaluation
@@ -24,6 +25,8 @@ def evaluate(
     seed_first: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the first scene. Training never uses seeds from 1000000 on.")] = 1_000_000,
     embodiment: Embodiment = "fr3",
     workers: Workers = 1,
+    latency: Annotated[float, typer.Option(min=0.0, max=10.0, help="Seconds from an observation until its action chunk is ready.")] = 0.0,
+    latency_mode: Annotated[LatencyMode, typer.Option(help="What the arm does until then: docs/policies.md.")] = LatencyMode.OVERLAPPING,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Run a checkpoint in scenes that training never used, and print its success with a 95 % Wilson interval.
@@ -32,6 +35,7 @@ def evaluate(
     Examples:
         mechanic-rl evaluate checkpoints/lift
         mechanic-rl evaluate runs/TIME/checkpoint --episodes 50 --workers 2 --json
+        mechanic-rl evaluate checkpoints/lift --latency 0.2 --latency-mode inpainting
     """
     with loading():
         from mechanic_rl_ros.embodiment import load_embodiment
@@ -44,14 +48,24 @@ def evaluate(
         task = task or loaded.task
         load_task(task)
 
-    result = run_evaluation(loaded, task, episodes, seed_first, workers, f"evaluating {checkpoint}")
+    result = run_evaluation(loaded, task, episodes, seed_first, workers, f"evaluating {checkpoint}", latency, latency_mode)
     if as_json:
-        print(json.dumps({"checkpoint": os.fspath(checkpoint), "task": task, "seed_first": seed_first, **summary(result)}))
+        conditions = {"task": task, "seed_first": seed_first, "latency": latency, "latency_mode": latency_mode.value}
+        print(json.dumps({"checkpoint": os.fspath(checkpoint), **conditions, **summary(result)}))
     else:
         out.print(describe(result))
 
 
-def run_evaluation(checkpoint: Checkpoint, task: str, episodes: int, seed_first: int, workers: int, title: str) -> Evaluation:
+def run_evaluation(
+    checkpoint: Checkpoint,
+    task: str,
+    episodes: int,
+    seed_first: int,
+    workers: int,
+    title: str,
+    latency: float = 0.0,
+    latency_mode: LatencyMode = LatencyMode.OVERLAPPING,
+) -> Evaluation:
     """Evaluates with a progress bar."""
     from mechanic_rl_ros.evaluation import evaluate as run
 
@@ -61,7 +75,8 @@ def run_evaluation(checkpoint: Checkpoint, task: str, episodes: int, seed_first:
         def show(done: int, total: int, solved: int) -> None:
             progress.update(bar, completed=done, total=total, note=f"solved {solved}")
 
-        return run(checkpoint, task, range(seed_first, seed_first + episodes), workers=workers, progress=show)
+        seeds = range(seed_first, seed_first + episodes)
+        return run(checkpoint, task, seeds, workers=workers, progress=show, latency=latency, latency_mode=latency_mode)
 
 
 def summary(result: Evaluation) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from mechanic_rl_ros import msg
 from mechanic_rl_ros.algorithms.gate import alternates
 from mechanic_rl_ros.data import ActionChunk, Observation
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.latency import LatencyMode, MeasuredLatency
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import OK, WARN, Node, nanoseconds, run
 from mechanic_rl_ros.nodes.convert import chunk_to_message
@@ -53,6 +55,10 @@ class PolicyNode(Node):
         self.mode = self.parameter("mode", "alternate", "alternate (every second episode best-of-N: the learner compares), gate, plain or best")
         if self.mode not in MODES:
             raise UserError(f"parameter mode of policy_node is {self.mode!r}: use one of {', '.join(MODES)}")
+        treated = self.parameter("latency_mode", LatencyMode.OVERLAPPING.value, "while a chunk is computed: waiting, overlapping or inpainting")
+        if treated not in [mode.value for mode in LatencyMode]:
+            raise UserError(f"parameter latency_mode of policy_node is {treated!r}: use one of {', '.join(mode.value for mode in LatencyMode)}")
+        self.latency_mode, self.latency = LatencyMode(treated), MeasuredLatency(self.embodiment.period)
         self.oldest_ns = round(1e9 * min(camera.max_age for camera in self.embodiment.cameras.values()))
         torch.set_num_threads(1)  # more threads would take the cores from the control path
         checkpoint = Checkpoint.load(path, self.embodiment)
@@ -94,7 +100,7 @@ class PolicyNode(Node):
         images = {key: np.zeros((spec.height, spec.width, 3), np.uint8) for key, spec in self.embodiment.cameras.items()}
         for _ in range(3):
             self.actor.observe(Observation(0, images, np.zeros(len(self.embodiment.state), np.float32)))
-            self.actor.act(True)
+            self.actor.act(True, self._delay())
         self.actor.reset()
 
     def _on_episode(self, episode: msg.EpisodeState) -> None:
@@ -123,11 +129,19 @@ class PolicyNode(Node):
 
     def _act(self, observation: Observation, started: float) -> None:
         best_of_n = self._best_of_n()
-        actions = self.actor.act(best_of_n)
+        actions, begin_ns = self.actor.act(best_of_n, self._delay()), observation.stamp_ns
         elapsed = time.perf_counter() - started
         self.inference_times.append(elapsed)
-        chunk = ActionChunk(observation.stamp_ns, self.embodiment.period_ns, actions, self.actor.version, best_of_n, self.episode.id, trace=self.actor.trace)
+        late_ns = self.now_ns() - observation.stamp_ns
+        self.latency.add(late_ns * 1e-9)
+        if self.latency_mode is LatencyMode.WAITING:  # T_a actions begin now, and the next chunk sees what they led to
+            actions, begin_ns = actions[: self.action_horizon], begin_ns + late_ns
+            self.until_chunk += math.ceil(late_ns / self.embodiment.period_ns)
+        chunk = ActionChunk(begin_ns, self.embodiment.period_ns, actions, self.actor.version, best_of_n, self.episode.id, trace=self.actor.trace)
         self.chunks.publish(chunk_to_message(chunk, self.embodiment.base_frame, elapsed))
+
+    def _delay(self) -> int | None:
+        return self.latency.actions if self.latency_mode is LatencyMode.INPAINTING else None
 
     def _best_of_n(self) -> bool:
         chosen = {"alternate": alternates(self.episode.number), "gate": self.actor.prefers_best_of_n, "plain": False, "best": True}[self.mode]

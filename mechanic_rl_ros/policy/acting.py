@@ -16,9 +16,13 @@ from mechanic_rl_ros.policy.chain import draw_chain, pack_chain
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.critic import TwinQ
 from mechanic_rl_ros.policy.denoiser import Denoiser
+from mechanic_rl_ros.policy.deterministic import smooth_noise
 from mechanic_rl_ros.policy.policy import Policy, image_batch
 from mechanic_rl_ros.policy.tensors import Shapes, check_tensors, shapes_of
 from mechanic_rl_ros.policy.weights import WeightsError
+
+PRACTICE_NOISE = "practice_noise"
+"""Metadata of a checkpoint: deviation of a smooth noise on the actions while a robot practises with it."""
 
 
 class Actor:
@@ -56,8 +60,11 @@ class Actor:
         self.version = checkpoint.version
         self.prefers_best_of_n = bool(checkpoint.metadata.get("prefers_best_of_n", False)) and self.has_critic
         self.trace: NDArray[np.float32] = NO_TRACE
+        self._noise = float(checkpoint.metadata.get(PRACTICE_NOISE, 0.0))
         self._generator = torch.Generator(device=self.device)
         self._window: deque[Observation | Tensor] = deque(maxlen=self.config.observation_horizon)  # a frame once it is encoded
+        self._stamp_ns = 0  # of the newest observation
+        self._previous: tuple[Tensor, int] | None = None  # chunk (T_p, A), and the stamp of its observation
         self.reset(seed)
 
     @property
@@ -66,38 +73,61 @@ class Actor:
         return weight_shapes(self.policy, self.critic)
 
     def reset(self, seed: int | None = None) -> None:
-        """Forgets what was seen, at the start of an episode. A seed makes the episode's noise reproducible."""
+        """Forgets what was seen and done, at the start of an episode. A seed makes the episode's noise reproducible."""
         self._window.clear()
+        self._previous = None
         if seed is not None:
             self._generator.manual_seed(seed)
 
     def observe(self, observation: Observation) -> None:
         """Takes the next observation. It is encoded when a chunk needs it, once."""
         self._window.append(observation)
+        self._stamp_ns = observation.stamp_ns
 
     @torch.inference_mode()
-    def act(self, best_of_n: bool = False) -> NDArray[np.float32]:
+    def act(self, best_of_n: bool = False, delay: int | None = None) -> NDArray[np.float32]:
         """The next chunk, for the newest observation.
 
         Args:
             best_of_n: Let the critics choose among ``samples`` chunks. Without critics there is nothing to choose by: the policy then acts plainly.
+            delay: Continue the previous chunk, of which so many actions will be played before this one takes effect (``policy.inpainting``). None: a
+                chunk that does not know the previous one.
 
         Returns:
             float32 (T_p - past_actions, A) in [-1, 1]; the first action is for now.
 
         Raises:
             RuntimeError: Nothing was observed since ``reset``.
+            UserError: There is a delay, and the head cannot inpaint.
         """
         observation = self.policy.observe(self._stacked_frames())
+        choosing = best_of_n and self.has_critic
+        chunks = self._draw(observation, self.samples if choosing else 1, delay)
+        chunk = chunks[self.critic(observation, chunks).amin(0).argmax()] if choosing else chunks[0]
+        self._previous = chunk, self._stamp_ns
+        actions = self._disturbed(chunk)[self.config.past_actions :]
+        if len(actions) == self.config.action_horizon:  # so that something plays until the next chunk is there
+            actions = torch.cat([actions, actions[-1:]])
+        return actions.cpu().numpy()
+
+    def _draw(self, observation: Tensor, samples: int, delay: int | None) -> Tensor:
         if self.explore and self.config.schedule.exploration and isinstance(self.policy.head, Denoiser):
             chain = draw_chain(self.policy.head, observation, self._generator)
             self.trace = pack_chain(chain)[0].cpu().numpy()
-            return self.policy.denormalise(chain.samples[0, -1, self.config.past_actions :]).cpu().numpy()
-        if not (best_of_n and self.has_critic):
-            return self.policy.sample(observation, 1, self._generator, self.explore)[0, self.config.past_actions :].cpu().numpy()
-        chunks = self.policy.sample(observation, self.samples, self._generator, self.explore)
-        best = self.critic(observation, chunks).amin(0).argmax()
-        return chunks[best, self.config.past_actions :].cpu().numpy()
+            return self.policy.denormalise(chain.samples[:, -1])
+        if delay is not None and self._previous is not None:
+            previous, stamp_ns = self._previous
+            elapsed = round((self._stamp_ns - stamp_ns) / self.embodiment.period_ns)
+            if elapsed >= 0:  # else the clock went back
+                return self.policy.resume(observation, samples, self._generator, previous, elapsed, delay)
+        return self.policy.sample(observation, samples, self._generator, self.explore)
+
+    def _disturbed(self, chunk: Tensor) -> Tensor:
+        if not (self.explore and self._noise):
+            return chunk
+        noise = smooth_noise(chunk[None], self._generator)[0]
+        noise[:, -1] = 0.0  # the gripper is either open or closed
+        return (chunk + self._noise * noise).clamp(-1.0, 1.0)
 
     def load(self, tensors: Mapping[str, Tensor], version: int, metadata: Mapping[str, Any] | None = None) -> None:
         """Swaps the weights in place.

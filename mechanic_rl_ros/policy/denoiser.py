@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig
 from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.inpainting import Inpainting
 
 TIME_DIM = 64
 
@@ -50,16 +51,24 @@ class Denoiser(Head):
 
     def sample(self, observation: Tensor, samples: int, generator: torch.Generator, explore: bool = False) -> Tensor:
         """Denoises fresh noise; see ``Head``. There is nothing to explore beyond it."""
-        return self.decode(observation, torch.randn((samples, *self.chunk), generator=generator, device=observation.device), generator)
+        return self.decode(observation, self._noise(observation, samples, generator), generator)
+
+    def inpaint(self, observation: Tensor, samples: int, generator: torch.Generator, inpainting: Inpainting) -> Tensor:
+        """Denoises fresh noise, with what is known in every estimate of the clean chunk; see ``Head``."""
+        return self.decode(observation, self._noise(observation, samples, generator), generator, inpainting)
+
+    def _noise(self, observation: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+        return torch.randn((samples, *self.chunk), generator=generator, device=observation.device)
 
     @torch.no_grad()
-    def decode(self, observation: Tensor, noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def decode(self, observation: Tensor, noise: Tensor, generator: torch.Generator | None = None, inpainting: Inpainting | None = None) -> Tensor:
         """Denoises chosen noise.
 
         Args:
             observation: (1, observation_dim) or (B, observation_dim).
             noise: (B, T_p, A).
             generator: Draws the noise that a DDPM sampler adds on the way.
+            inpainting: What is known of the chunks.
 
         Returns:
             (B, T_p, A), normalised.
@@ -72,7 +81,8 @@ class Denoiser(Head):
             step = slice(place, place + 1)
             return self.denoise(sample, [part[step] for part in told] if told else self.condition(visited[step], observation))
 
-        return self.schedule.sample(predict, noise, generator)
+        inpaint = inpainting.spread(len(visited)) if inpainting else None
+        return self.schedule.sample(predict, noise, generator, inpaint)
 
 
 def step_embedding(steps: Tensor, size: int = TIME_DIM) -> Tensor:

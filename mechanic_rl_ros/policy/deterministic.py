@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +23,11 @@ class DeterministicHead(Head):
     action. Independent noise would shake the arm, wear its gears, and average out before the hand has gone anywhere new.
     """
 
-    mixing: Tensor
-
     def __init__(self, config: PolicyConfig, own: DeterministicConfig) -> None:
         super().__init__()
         self.chunk, self.noise = (config.prediction_horizon, config.action_dim), own.noise
         self.trunk = Trunk(config.observation_dim, own.width, own.depth)
         self.leave = nn.Linear(own.width, math.prod(self.chunk))
-        self.register_buffer("mixing", _mixing(config.prediction_horizon), persistent=False)
 
     def forward(self, observation: Tensor) -> Tensor:
         """(B, observation_dim) -> (B, T_p, A) in (-1, 1), with gradients."""
@@ -45,12 +43,17 @@ class DeterministicHead(Head):
         chunks = self(observation).expand(samples, -1, -1)
         if not explore:
             return chunks
-        fresh = torch.randn(chunks.shape, generator=generator, device=chunks.device)
-        return (chunks + self.noise * (self.mixing @ fresh)).clamp(-1.0, 1.0)
+        return (chunks + self.noise * smooth_noise(chunks, generator)).clamp(-1.0, 1.0)
 
 
+def smooth_noise(chunks: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise of deviation 1 for chunks (B, T, A), a stationary process along T: e_0 = z_0, e_k = MEMORY e_(k-1) + sqrt(1 - MEMORY^2) z_k."""
+    return _mixing(chunks.shape[1]).to(chunks.device) @ torch.randn(chunks.shape, generator=generator, device=chunks.device)
+
+
+@lru_cache
 def _mixing(steps: int) -> Tensor:
-    """(steps, steps), which makes of independent numbers a stationary process: e_0 = z_0, e_k = MEMORY e_(k-1) + sqrt(1 - MEMORY^2) z_k."""
+    # (steps, steps), from independent numbers z to e.
     age = torch.arange(steps)[:, None] - torch.arange(steps)[None]
     weights = MEMORY ** age.clamp_min(0) * (age >= 0)
     weights[:, 1:] *= math.sqrt(1.0 - MEMORY**2)

@@ -7,6 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.inpainting import Inpainting
+
 
 class Head(nn.Module, ABC):
     """Turns a normalised observation into action chunks. It is the part of a policy that practises; chunks here are normalised, too."""
@@ -37,3 +40,11 @@ class Head(nn.Module, ABC):
         Returns:
             (samples, T_p, A), normalised.
         """
+
+    def inpaint(self, observation: Tensor, samples: int, generator: torch.Generator, inpainting: Inpainting) -> Tensor:
+        """Draws chunks of which something is known, as ``sample`` does.
+
+        Raises:
+            UserError: This kind of head cannot do that.
+        """
+        raise UserError(f"a policy whose head is a {type(self).__name__} cannot inpaint: use latency mode overlapping")

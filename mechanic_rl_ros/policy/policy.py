@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.inpainting import continuing
 from mechanic_rl_ros.policy.parts import SHARED, build_encoders, build_head
 
 
@@ -71,6 +72,23 @@ class Policy(nn.Module):
     def sample(self, observation: Tensor, samples: int, generator: torch.Generator, explore: bool = False) -> Tensor:
         """``samples`` chunks, as one batch: (samples, T_p, A) in [-1, 1]; see ``Head.sample``."""
         return self.denormalise(self.head.sample(observation, samples, generator, explore))
+
+    def resume(self, observation: Tensor, samples: int, generator: torch.Generator, previous: Tensor, elapsed: int, delay: int) -> Tensor:
+        """As ``sample``, but the chunks continue a previous one.
+
+        Args:
+            observation: See ``sample``.
+            samples: How many.
+            generator: Draws noise.
+            previous: (T_p, A) in [-1, 1].
+            elapsed: Periods between the observations of both.
+            delay: Actions from now on that the previous chunk will have played before the new one takes effect.
+
+        Raises:
+            UserError: This kind of head cannot do that.
+        """
+        known = continuing(self.normalise(previous), elapsed, self.config.past_actions + delay)
+        return self.denormalise(self.head.inpaint(observation, samples, generator, known))
 
     def normalise(self, actions: Tensor) -> Tensor:
         """(..., A) in [-1, 1] -> what the head reads."""

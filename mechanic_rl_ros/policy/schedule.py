@@ -112,27 +112,36 @@ class NoiseSchedule:
         alpha = self.alphas.to(clean.device)[steps].reshape(-1, *[1] * (clean.dim() - 1))
         return alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise
 
-    def advance(self, move: Move, sample: Tensor, output: Tensor) -> Tensor:
+    def advance(self, move: Move, sample: Tensor, output: Tensor, inpaint: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """One denoising step, without the fresh noise of DDPM: the sample and what the network says of it -> the next sample."""
         clean = move.clean_sample * sample + move.clean_output * output
         if self.clipping != "none":
             clean = clean.clamp(-1.0, 1.0)
+        if inpaint is not None:
+            clean = inpaint(clean)
         return move.clean_part * clean + move.sample_part * sample + move.output_part * output
 
-    def sample(self, predict: Callable[[Tensor, int], Tensor], noise: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self,
+        predict: Callable[[Tensor, int], Tensor],
+        noise: Tensor,
+        generator: torch.Generator | None = None,
+        inpaint: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Denoises.
 
         Args:
             predict: The network: (sample, place of the step in ``visited``) to what ``prediction`` says.
             noise: Start, standard normal.
             generator: Draws the noise of DDPM, on the device of ``noise``.
+            inpaint: Puts what is known into the estimated clean sample, in every step.
 
         Returns:
             A clean sample of the shape of ``noise``; in [-1, 1] unless clipping is ``none``.
         """
         sample = noise
         for place, move in enumerate(self.moves):
-            sample = self.advance(move, sample, predict(sample, place))
+            sample = self.advance(move, sample, predict(sample, place), inpaint)
             if move.noise_part:
                 fresh = torch.randn(noise.shape, generator=generator, device=noise.device, dtype=noise.dtype)
                 sample = sample + move.noise_part * fresh

@@ -93,7 +93,16 @@ def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
         result = evaluate(practised.learner.to_checkpoint(), problem.task, scenes, latency=problem.latency)
         status = practised.learner.status()
         scales = {name: status[f"{name}_scale"] for name in ("actor", "critic", "value")}
-        curve.append({"episodes": practised.number, "success": result.success, "best_of_n": result.best_of_n, "seconds": practised.seconds, "minutes": seconds / 60.0, **scales})
+        curve.append(
+            {
+                "episodes": practised.number,
+                "success": result.success,
+                "best_of_n": result.best_of_n,
+                "seconds": practised.seconds,
+                "minutes": seconds / 60.0,
+                **scales,
+            }
+        )
 
     practise(base, config, run.seed, settings.episodes, problem.latency, watch, factory(run.cell, problem.gradient))
     record = {"problem": run.problem, **asdict(run.cell), "seed": run.seed, "success": curve[-1]["success"], "curve": curve, "scenes": settings.scenes}

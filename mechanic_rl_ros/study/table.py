@@ -66,7 +66,9 @@ def read_results(folder: Path) -> dict[str, dict[Cell, Result]]:
 
 def _result(cell: Cell, records: Iterable[dict[str, Any]]) -> Result:
     runs = sorted(records, key=lambda record: record["seed"])
-    return Result(cell, tuple(run["success"] for run in runs), min(look["success"] for run in runs for look in run["curve"]), tuple(tuple(run["curve"]) for run in runs))
+    return Result(
+        cell, tuple(run["success"] for run in runs), min(look["success"] for run in runs for look in run["curve"]), tuple(tuple(run["curve"]) for run in runs)
+    )
 
 
 def best_of_grid(results: dict[Cell, Result]) -> Result | None:

@@ -12,6 +12,7 @@ from mechanic_rl_ros.data import Outcome, Source
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.evaluation import evaluate, wilson
+from mechanic_rl_ros.latency import LatencyMode
 from mechanic_rl_ros.rollout import record_episode, run_episode
 
 
@@ -23,13 +24,14 @@ class CountingActor:
     trace = np.zeros(0, np.float32)
 
     def reset(self, seed):
-        self.chunks, self.seen, self.seed = 0, 0, seed
+        self.chunks, self.seen, self.seed, self.delays = 0, 0, seed, []
 
     def observe(self, observation):
         self.seen += 1
 
-    def act(self, best_of_n):
+    def act(self, best_of_n, delay=None):
         self.chunks += 1
+        self.delays.append(delay)
         return np.tile((self.chunks + np.arange(8) / 10)[:, None] / 10, (1, 4)).astype(np.float32)
 
 
@@ -50,6 +52,35 @@ def test_a_late_chunk_leaves_the_first_part_of_its_interval_to_the_previous_one(
     episode = run_episode(world, CountingActor(), seed=4, latency=0.03)
     np.testing.assert_allclose(episode.actions[0, 0], 0.7 * 0.1, atol=1e-6)
     np.testing.assert_allclose(episode.actions[4, 0], 0.7 * 0.2 + 0.3 * 0.14, atol=1e-6)
+
+
+PLAYED = {
+    LatencyMode.OVERLAPPING: [0, 0, 1.2, 1.3, 1.4, 1.5, 2.2, 2.3, 2.4, 2.5, 3.2],
+    LatencyMode.INPAINTING: [0, 0, 1.2, 1.3, 1.4, 1.5, 2.2, 2.3, 2.4, 2.5, 3.2],
+    LatencyMode.WAITING: [0, 0, 1, 1.1, 1.2, 1.3, 0, 0, 2, 2.1, 2.2],
+}
+
+
+@pytest.mark.parametrize("mode", LatencyMode)
+def test_for_two_periods_the_arm_holds_or_plays_the_previous_chunk(world, mode):
+    actor, world.max_steps = CountingActor(), 11
+    world.reset(4)
+    episode = run_episode(world, actor, seed=4, latency=0.2, latency_mode=mode)
+    np.testing.assert_allclose(episode.actions[:, 0], np.array(PLAYED[mode])[: episode.steps] / 10, atol=1e-6)
+    assert set(actor.delays) == {2 if mode is LatencyMode.INPAINTING else None}
+
+
+def test_while_the_arm_waits_the_hand_stays_as_it_is_and_actions_follow_one_another_within_periods(world):
+    world.max_steps = 8
+    episode = run_episode(world, CountingActor(), seed=4, latency=0.15, latency_mode=LatencyMode.WAITING)
+    arm = np.array([0, 0.5, 1.05, 1.15, 1.25, 0.65, 0, 1]) / 10
+    np.testing.assert_allclose(episode.actions[:, 0], arm[: episode.steps], atol=1e-6)
+    assert (episode.actions[1:, 3] > 0.0).all()
+
+
+def test_a_latency_beyond_what_is_played_of_a_chunk_is_refused(world):
+    with pytest.raises(UserError, match="longer than the 4 actions"):
+        run_episode(world, CountingActor(), seed=4, latency=0.41)
 
 
 def test_an_episode_has_one_more_frame_than_actions_and_says_how_it_ended(world):

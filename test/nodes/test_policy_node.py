@@ -21,9 +21,9 @@ OLDEST_NS = round(1e9 * EMBODIMENT.cameras["front"].max_age)
 class Acting:
     """The policy node with everything around it."""
 
-    def __init__(self, ros, play, folder):
+    def __init__(self, ros, play, folder, **parameters):
         nodes, self.probe = ros
-        self.process = nodes.start("policy_node", checkpoint=folder, use_sim_time=True, device="cpu")
+        self.process = nodes.start("policy_node", checkpoint=folder, use_sim_time=True, device="cpu", **parameters)
         self.feed, self.teacher = play["feed"](self.probe), play["teacher"](self.probe, folder)
         self.chunks = self.probe.hear(msg.ActionChunk, "action_chunk", qos.COMMAND)
         self.status = self.probe.hear(msg.PolicyStatus, "policy_status", qos.STATE)
@@ -43,6 +43,14 @@ class Acting:
         self.chunks.clear()
         self.feed.begin()
         self.settle()
+
+    def begin_late(self, late_ns):
+        """An episode whose first observation finds the clock at so much after its stamp, where it is already."""
+        self.chunks.clear()
+        self.feed.delay_ns = EMBODIMENT.period_ns + late_ns
+        self.feed.begin()
+        self.settle()
+        self.feed.delay_ns = late_ns
 
     def settle(self):
         """Waits until the node has handled what was sent before: its statuses come from the same executor."""
@@ -127,6 +135,29 @@ def test_an_observation_that_is_too_old_is_not_acted_on_and_the_next_fresh_one_i
     fresh = policy.feed.instant()
     policy.probe.wait_for(lambda: policy.chunks, "a chunk")
     assert nanoseconds(policy.chunks[0].header.stamp) == fresh
+
+
+def test_a_chunk_that_is_inpainted_begins_with_what_is_played_until_it_takes_effect(ros, play, checkpoint_folder):
+    policy = Acting(ros, play, checkpoint_folder, latency_mode="inpainting")
+    policy.begin_late(150_000_000)  # one and a half actions: two are over
+    policy.observe(T_A + 1)
+    first, second = (np.reshape(chunk.actions, (8, 4)) for chunk in policy.chunks)
+    np.testing.assert_allclose(second[:2], first[T_A : T_A + 2], atol=1e-6)
+    assert not np.allclose(second, first, atol=1e-3)
+
+
+def test_an_arm_that_waits_plays_its_actions_from_when_they_are_there_and_the_next_chunk_sees_what_they_led_to(ros, play, checkpoint_folder):
+    policy = Acting(ros, play, checkpoint_folder, latency_mode="waiting")
+    policy.begin_late(150_000_000)
+    first = policy.feed.instant()
+    policy.probe.wait_for(lambda: policy.chunks, "a chunk")
+    for _ in range(T_A + 1):
+        policy.feed.instant()
+    policy.settle()
+    assert [(nanoseconds(chunk.header.stamp) - first, chunk.horizon) for chunk in policy.chunks] == [(150_000_000, T_A)]
+    after = policy.feed.instant()
+    policy.probe.wait_for(lambda: len(policy.chunks) == 2, "the next chunk")
+    assert nanoseconds(policy.chunks[1].header.stamp) >= after
 
 
 def test_new_weights_act_from_the_next_chunk_on(policy):
@@ -217,8 +248,9 @@ def test_a_checkpoint_of_another_robot_is_refused_with_the_line_that_differs(ros
         ({"action_horizon": -1}, "between 0 and 64"),
         ({"action_horizon": 9}, "predicts 8 actions"),
         ({"device": "abacus"}, "device abacus"),
+        ({"latency_mode": "hoping"}, "waiting, overlapping, inpainting"),
     ],
-    ids=["mode", "action horizon", "longer than a chunk", "device"],
+    ids=["mode", "action horizon", "longer than a chunk", "device", "latency mode"],
 )
 def test_a_parameter_that_cannot_be_ends_it_with_one_line(ros, checkpoint_folder, parameters, words):
     assert words in ros[0].refusal("policy_node", checkpoint=checkpoint_folder, **parameters)
