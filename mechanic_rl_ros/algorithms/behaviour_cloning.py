@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mechanic_rl_ros.algorithms.augment import coloured, shifted
 from mechanic_rl_ros.algorithms.configuration import read_section
+from mechanic_rl_ros.algorithms.demonstrations import clone_head, pack_demonstrations
 from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
@@ -161,15 +162,7 @@ def _train_denoiser(
     for episode, encoded in zip(episodes, frames, strict=True):
         buffer.add(encoded, torch.from_numpy(episode.actions).to(device), torch.from_numpy(episode.rewards).to(device), solved=True, terminal=True)
     policy.head = build_head(policy.config).to(device)
-    tuner, smooth = RelativeMechanic(policy.head.parameters()), 1.0
-    for update in range(config.denoiser_updates):
-        rows = buffer.sample(config.denoiser_batch, generator)
-        loss = policy.loss(policy.observe(rows.frames), rows.chunks, generator).mean()
-        smooth += 0.01 * (_descend(loss, tuner) - smooth)
-        report(config.encoder_updates + update + 1, smooth)
-    with torch.no_grad():
-        torch._foreach_copy_(list(policy.head.parameters()), tuner.averages())
-    return smooth
+    return clone_head(policy, buffer, config.denoiser_updates, config.denoiser_batch, generator, lambda done, loss: report(config.encoder_updates + done, loss))
 
 
 def _pairs(episodes: list[Episode], config: PolicyConfig) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -73,8 +73,10 @@ def with_cloned_head(checkpoint: Checkpoint, head: HeadConfig, updates: int, see
     return replace(checkpoint, config=config, policy={name: tensor.cpu() for name, tensor in policy.state_dict().items()}, critics=None)
 
 
-def clone_head(policy: Policy, buffer: ReplayBuffer, updates: int, batch: int, generator: torch.Generator, report=lambda done, loss: None) -> float:  # type: ignore[no-untyped-def]
-    """Trains the head on cached frames; returns the smoothed loss."""
+def clone_head(
+    policy: Policy, buffer: ReplayBuffer, updates: int, batch: int, generator: torch.Generator, report: Callable[[int, float], None] | None = None
+) -> float:
+    """Trains the head on cached frames; returns the smoothed loss. ``report`` is called after each update with (updates done, smoothed loss)."""
     tuner, smooth = RelativeMechanic(policy.head.parameters()), 1.0
     for update in range(updates):
         rows = buffer.sample(batch, generator)
@@ -83,7 +85,8 @@ def clone_head(policy: Policy, buffer: ReplayBuffer, updates: int, batch: int, g
         loss.backward()
         tuner.step()
         smooth += 0.01 * (float(loss.detach()) - smooth)
-        report(update + 1, smooth)
+        if report is not None:
+            report(update + 1, smooth)
     with torch.no_grad():
         torch._foreach_copy_(list(policy.head.parameters()), tuner.averages())
     return smooth

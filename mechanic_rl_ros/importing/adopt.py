@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from mechanic_rl_ros.algorithms.behaviour_cloning import pack_demonstrations
+from mechanic_rl_ros.algorithms.demonstrations import pack_demonstrations
 from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError

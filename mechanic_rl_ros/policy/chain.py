@@ -70,4 +70,4 @@ def _mean(head: Denoiser, observation: Tensor, sample: Tensor, place: int) -> Te
 
 
 def _deviation(head: Denoiser, place: int) -> float:
-    return max(head.schedule.moves[place].noise_part, head.schedule.exploration)
+    return max(float(head.schedule.moves[place].noise_part), head.schedule.exploration)

@@ -172,6 +172,7 @@ class PolicyConfig:
         schedule: Noise, in training and in acting. Where the head is no denoiser it means nothing, and descriptions have null in its place.
         clip: Standard deviations at which a normalised observation is cut off; 0: nowhere.
         critic_width: Hidden width of Q and V.
+        steering: Hidden width of an actor that chooses the noise which a denoiser starts from (``policy/steered.py``); 0: any noise.
     """
 
     cameras: tuple[str, ...]
@@ -186,6 +187,7 @@ class PolicyConfig:
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
     clip: int = 5
     critic_width: int = 256
+    steering: int = 0
 
     @property
     def feature_dim(self) -> int:
@@ -225,7 +227,7 @@ class PolicyConfig:
             raise UserError(f"{what}: cameras must be names: {HINT}")
         parts = {name: _part(kinds, data[name], f"{what}, {name}") for name, kinds in PARTS.items()}
         sizes = {name: value for name, value in data.items() if name not in ("cameras", "schedule", *parts)}
-        _check_values(cls, sizes, what, lowest={"clip": 0, "state_dim": 0, "past_actions": 0})
+        _check_values(cls, sizes, what, lowest={"clip": 0, "state_dim": 0, "past_actions": 0, "steering": 0})
         schedule = NoiseSchedule() if data["schedule"] is None else _schedule(data["schedule"], f"{what}, schedule")
         config = cls(cameras=tuple(cameras), schedule=schedule, **parts, **sizes)
         if config.denoises == (data["schedule"] is None):
@@ -250,6 +252,7 @@ def _contradictions(config: PolicyConfig) -> dict[str, bool]:
     encoder, head = config.encoder, config.head
     beyond = config.past_actions >= config.observation_horizon or config.past_actions + config.action_horizon > config.prediction_horizon
     found = {"more actions are executed than predicted": beyond}
+    found[f"a {head.kind} head has no noise to steer"] = config.steering > 0 and not config.denoises
     if isinstance(encoder, ResnetEncoderConfig):
         found["a crop needs height and width, or neither"] = (encoder.crop[0] == 0) != (encoder.crop[1] == 0)
         found["there are ResNets of 18 and 34 layers, with groups that divide 64 channels"] = encoder.layers not in (18, 34) or encoder.group not in GROUPS

@@ -17,13 +17,14 @@ from mechanic_rl_ros.policy.config import (
     TransformerDenoiserConfig,
     UnetDenoiserConfig,
 )
-from mechanic_rl_ros.policy.denoiser import MlpDenoiser
+from mechanic_rl_ros.policy.denoiser import Denoiser, MlpDenoiser
 from mechanic_rl_ros.policy.deterministic import DeterministicHead
 from mechanic_rl_ros.policy.encoder import ConvEncoder
 from mechanic_rl_ros.policy.gaussian import GaussianHead
 from mechanic_rl_ros.policy.head import Head
 from mechanic_rl_ros.policy.implicit import ImplicitHead
 from mechanic_rl_ros.policy.resnet import ResnetEncoder
+from mechanic_rl_ros.policy.steered import SteeredDenoiser
 from mechanic_rl_ros.policy.transformer import TransformerDenoiser
 from mechanic_rl_ros.policy.unet import UnetDenoiser
 
@@ -50,5 +51,6 @@ def build_encoders(config: PolicyConfig) -> nn.ModuleDict:
 
 
 def build_head(config: PolicyConfig) -> Head:
-    """The head."""
-    return HEADS[type(config.head)](config, config.head)
+    """The head; a denoiser that is steered together with what steers it."""
+    head = HEADS[type(config.head)](config, config.head)
+    return SteeredDenoiser(config, head) if config.steering and isinstance(head, Denoiser) else head
