@@ -10,7 +10,6 @@ import torch
 from mechanic_rl_ros.algorithms.learner import Learner, LearnerConfig
 from mechanic_rl_ros.policy.acting import PRACTICE_NOISE
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.replay.buffer import Rows
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,6 @@ class Dagger(Cloning):
     def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
         """The same policy, whose actions are disturbed while it practises."""
         return replace(checkpoint, metadata={**checkpoint.metadata, PRACTICE_NOISE: config.noise})
-
-    def sample(self) -> Rows:
-        """Demonstrations alone."""
-        return self.demonstrations.sample(self.config.batch_size, self.generator)
 
     @property
     def shown_rows(self) -> int:

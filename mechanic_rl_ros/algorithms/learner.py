@@ -239,6 +239,8 @@ class Learner(ABC):
     def sample(self) -> Rows:
         """A batch of practice and, last, of demonstrations."""
         shown = self.shown_rows
+        if shown == self.config.batch_size:
+            return self.demonstrations.sample(shown, self.generator)
         practised = self.practice.sample(self.config.batch_size - shown, self.generator)
         return Rows.join(practised, self.demonstrations.sample(shown, self.generator)) if shown else practised
 

@@ -240,3 +240,133 @@ def test_a_state_of_another_learner_is_refused(checkpoint, world, tmp_path):
     begin("cloning", checkpoint).save(tmp_path / "state")
     with pytest.raises(UserError, match="is of learner Cloning"):
         begin("dagger", checkpoint).restore(tmp_path / "state")
+
+
+def test_critics_learn_from_demonstrations_before_the_first_episode(checkpoint):
+    learner = begin("filtered_iql", checkpoint, pretraining_updates=60, batch_size=32)
+    assert learner.updates_due() == 60
+    head = {name: tensor.clone() for name, tensor in learner.policy.head.state_dict().items()}
+    while learner.updates_due():
+        learner.update()
+    assert learner.updates == 60
+    assert all(torch.equal(head[name], tensor) for name, tensor in learner.policy.head.state_dict().items())
+    rows = learner.demonstrations.rows(learner.demonstrations.positions())
+    observation, others = learner.policy.observe(rows.frames), 2 * torch.rand(rows.chunks.shape) - 1
+    q, _ = learner.critics()
+    assert float((q(observation, rows.chunks) - q(observation, others)).detach().mean()) > 0.1
+
+
+def test_calibrated_pretraining_does_not_push_the_policys_own_chunks_below_what_demonstrations_earn(checkpoint):
+    def value_of_own(calibrated: bool) -> float:
+        learner = begin("filtered_iql", checkpoint, pretraining_updates=150, batch_size=32, calibrated=calibrated, conservatism=5.0)
+        while learner.updates_due():
+            learner.update()
+        rows = learner.demonstrations.rows(learner.demonstrations.positions())
+        observation = learner.policy.observe(rows.frames)
+        own = learner.policy.sample(observation, len(observation), torch.Generator().manual_seed(0))
+        return float(learner.critics()[0](observation, own).detach().mean())
+
+    assert value_of_own(True) > value_of_own(False) + 0.1
+
+
+def test_heads_of_classic_learners_begin_as_clones_and_answer_with_what_is_executed(checkpoint):
+    config = quick("sac", head_updates=400)
+    prepared = learner_of("sac").prepare(config, checkpoint, 0)
+    policy = prepared.build_policy()
+    assert prepared.config.prediction_horizon == checkpoint.config.past_actions + checkpoint.config.action_horizon
+    learner = learner_of("sac").create(config, prepared)
+    rows = learner.demonstrations.rows(learner.demonstrations.positions())
+    error = (policy.head.mode(policy.observe(rows.frames)) - rows.chunks).square().mean()
+    assert float(error.detach()) < 0.3 * float(rows.chunks.var())
+    for name in policy.encoders.state_dict():
+        assert torch.equal(policy.encoders.state_dict()[name], checkpoint.policy[f"encoders.{name}"])
+
+
+def test_a_chunk_that_ends_with_what_is_executed_goes_on_until_the_next_one_is_there(checkpoint, world):
+    prepared = learner_of("td3").prepare(quick("td3"), checkpoint, 0)
+    actor = Actor(prepared)
+    actor.observe(world.reset(3))
+    chunk = actor.act()
+    assert len(chunk) == prepared.config.action_horizon + 1
+    np.testing.assert_array_equal(chunk[-1], chunk[-2])
+
+
+@pytest.mark.parametrize("name", ["sac", "td3", "dsrl"])
+def test_the_actor_climbs_its_critic(name, checkpoint, world, monkeypatch):
+    """Of a critic that likes the first action small, whatever the observation."""
+    learner = begin(name, checkpoint, critic_updates=0, updates_per_episode=60, batch_size=32)
+    practise_with(learner, world, range(4))
+
+    def likes(network):
+        genuine = network.forward
+        network.forward = lambda observation, chunks: genuine(observation, chunks) * 0.0 - (chunks[..., 0, 0] + 0.9).square()[None].expand(2, -1)
+
+    for network in (learner.q, learner.target_q, *((learner.noise_q,) if name == "dsrl" else ())):
+        likes(network)
+    monkeypatch.setattr(learner, "regress", lambda *arguments: None)
+    if name == "dsrl":  # it has critics of noise, which it likes as well
+        genuine = learner.descend
+        monkeypatch.setattr(learner, "descend", lambda role, loss: 0.0 if role == "value" else genuine(role, loss))
+    rows = learner.practice.rows(learner.practice.positions()[:20])
+    observation = learner.policy.observe(rows.frames)
+
+    def first_action() -> float:
+        head, generator = learner.acting_policy().head, torch.Generator().manual_seed(0)
+        if name == "dsrl":
+            return float(head.draw(observation, generator)[0][:, 0, 0].detach().mean())
+        return float(head.sample(observation, len(observation), generator)[:, 0, 0].mean())
+
+    before = first_action()
+    while learner.updates_due():
+        learner.update()
+    assert first_action() < before - 0.2
+
+
+def test_dsrl_leaves_the_denoiser_as_it_is_and_begins_nearly_like_it(checkpoint, world):
+    learner = begin("dsrl", checkpoint)
+    frozen = {name: tensor.clone() for name, tensor in learner.policy.head.denoiser.state_dict().items()}
+    noise, _ = learner.policy.head.draw(torch.randn(500, learner.checkpoint.config.observation_dim), torch.Generator().manual_seed(0))
+    assert abs(float(noise.detach().mean())) < 0.05
+    assert 0.8 < float(noise.detach().std()) < 1.1
+    practise_with(learner, world, range(3))
+    while learner.updates_due():
+        learner.update()
+    assert all(torch.equal(frozen[name], tensor) for name, tensor in learner.policy.head.denoiser.state_dict().items())
+
+
+def test_the_weight_of_the_entropy_falls_when_there_is_too_much_and_rises_when_there_is_too_little(checkpoint, world):
+    for wanted, rises in ((-3.0, False), (0.6, True)):
+        learner = begin("sac", checkpoint, critic_updates=0, updates_per_episode=10, target_entropy=wanted)
+        practise_with(learner, world, range(4))
+        before = float(learner.temperature.log_weight.detach())
+        for _ in range(20):
+            learner.update()
+        assert (float(learner.temperature.log_weight.detach()) > before) == rises
+
+
+def test_ddpg_believes_one_critic_and_td3_the_smaller_of_two(checkpoint):
+    values = torch.tensor([[0.5, 0.1], [0.2, 0.4]])
+    assert begin("ddpg", checkpoint)._believed(values).tolist() == pytest.approx([0.5, 0.1])
+    assert begin("td3", checkpoint)._believed(values).tolist() == pytest.approx([0.2, 0.1])
+
+
+@pytest.mark.parametrize("name", ["dppo", "dsrl"])
+def test_learners_of_denoisers_refuse_other_heads_in_one_line(name, checkpoint):
+    deterministic = learner_of("td3").prepare(quick("td3"), checkpoint, 0)
+    with pytest.raises(UserError, match="needs a policy that denoises"):
+        learner_of(name).prepare(quick(name), deterministic, 0)
+
+
+def test_the_policy_is_disturbed_while_dagger_practises_but_not_its_gripper_and_not_when_judged(checkpoint, world):
+    prepared = learner_of("dagger").prepare(quick("dagger", noise=0.3), checkpoint, 0)
+    chunks = {}
+    for explore in (True, False):
+        actor = Actor(prepared, explore=explore, seed=4)
+        actor.observe(world.reset(3))
+        chunks[explore] = actor.act()
+    plain = Actor(checkpoint, seed=4)
+    plain.observe(world.reset(3))
+    np.testing.assert_array_equal(chunks[False], plain.act())
+    difference = np.abs(chunks[True] - chunks[False])
+    assert difference[:, :-1].max() > 0.05
+    assert difference[:, -1].max() == 0.0
