@@ -22,7 +22,7 @@ def finetune(
     task: Task = "lift",
     checkpoint: Annotated[Path | None, typer.Option(help="Policy to start from; the base checkpoint of the task when left out.", show_default=False)] = None,
     algorithm: Annotated[
-        str, typer.Option(help="How it learns: filtered_iql, cloning, dagger, awac, dppo, reinforce; see docs/learners.md.")
+        str, typer.Option(help="How it learns: filtered_iql, cloning, dagger, awac, dppo, reinforce, dsrl, sac, td3 or ddpg; see docs/learners.md.")
     ] = GraphSettings.algorithm,
     episodes: Annotated[int, typer.Option(min=1, max=SEEDS_PER_RUN, help="Episodes to practise.")] = 260,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of scenes, sampling and learner.")] = 0,

@@ -5,13 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from mechanic_rl_ros.algorithms.cloning import Dagger
-from mechanic_rl_ros.algorithms.dppo import Dppo, DppoConfig
+from mechanic_rl_ros.algorithms.dppo import Dppo
 from mechanic_rl_ros.algorithms.learner import takeovers
 from mechanic_rl_ros.algorithms.registry import LEARNERS, learner_of
 from mechanic_rl_ros.data import Outcome, Source
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.paths import config_directory
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import unpack_weights
 from mechanic_rl_ros.rollout import record_episode, run_episode
@@ -229,11 +231,12 @@ def test_an_unknown_learner_is_named_with_those_there_are():
         learner_of("magic")
 
 
-def test_no_learner_has_a_learning_rate():
-    for kind in LEARNERS.values():
-        names = [field.name for field in dataclasses.fields(kind.Config)]
-        assert not any("rate" in name.split("_") or name == "lr" for name in names)
-        assert DppoConfig.from_yaml().clip >= 0
+def test_every_learner_has_a_section_of_valid_settings_with_its_defaults_and_no_learning_rate():
+    shipped = yaml.safe_load((config_directory() / "learner.yaml").read_text())
+    for name, kind in LEARNERS.items():
+        assert kind.Config.from_yaml() == kind.Config()
+        assert name in shipped
+        assert not any("rate" in field.name.split("_") or field.name == "lr" for field in dataclasses.fields(kind.Config))
 
 
 def test_a_state_of_another_learner_is_refused(checkpoint, world, tmp_path):
