@@ -32,10 +32,7 @@ class Cloning(Learner):
     def learn(self) -> None:
         """Failed practice weighs nothing."""
         rows = self.sample()
-        weight = rows.solved.clone()
-        weight[len(weight) - self.shown_rows :] = 1.0
-        losses = self.policy.loss(self.policy.observe(rows.frames), rows.chunks, self.generator)
-        self.losses["actor_loss"] = self.descend("actor", (weight * losses).mean() / weight.mean().clamp_min(1e-6))
+        self.clone(rows, self.policy.observe(rows.frames), rows.solved)
 
 
 @dataclass(frozen=True)

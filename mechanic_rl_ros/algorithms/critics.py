@@ -93,13 +93,6 @@ class CriticLearner(Learner):
         """The target takes a small step towards Q."""
         torch._foreach_lerp_(list(self.target_q.parameters()), list(self.q.parameters()), self.config.polyak)
 
-    def clone(self, rows: Rows, observation: Tensor, weight: Tensor) -> None:
-        """The actor clones rows with weights (B,); demonstrations, which come last, always count fully."""
-        weight = weight.clone()
-        weight[len(weight) - self.shown_rows :] = 1.0
-        losses = self.policy.loss(observation, rows.chunks, self.generator)
-        self.losses["actor_loss"] = self.descend("actor", (weight * losses).mean() / weight.mean().clamp_min(1e-6))
-
     def _optimism(self, rows: Rows, observation: Tensor, shown: Tensor) -> Tensor:
         """By how much Q prefers other chunks to the demonstrated ones (Kumar et al., CQL, 2020, equation 4), random and the policy's own.
 

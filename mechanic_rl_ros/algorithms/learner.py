@@ -178,6 +178,15 @@ class Learner(ABC):
         tuner.step()
         return float(loss.detach())
 
+    def clone(self, rows: Rows, observation: Tensor, weight: Tensor) -> None:
+        """The actor clones rows with weights (B,); demonstrations, which come last, always count fully. What weighs nothing costs nothing."""
+        weight = weight.clone()
+        weight[len(weight) - self.shown_rows :] = 1.0
+        counted = weight.nonzero().squeeze(1)
+        if len(counted):
+            losses = self.policy.loss(observation[counted], rows.chunks[counted], self.generator)
+            self.losses["actor_loss"] = self.descend("actor", (weight[counted] * losses).sum() / weight.sum())
+
     def add_episode(self, episode: Episode) -> bool:
         """Encodes and keeps an episode. Returns False, and does nothing, if it is already known or too short to learn from.
 

@@ -33,7 +33,7 @@ class ReferenceRelativeMechanic:
 
     def step(self, gradient: Tensor) -> Tensor:
         """Takes the gradient at ``y``; returns the next ``y``."""
-        g, self.t = gradient.double(), self.t + 1
+        g, self.t = gradient.to(self.x_ref.dtype), self.t + 1
         h = float((self.D * g).sum() + self.s_decay * self.scale * g.norm() / self.y.norm().clamp_min(1e-50) * (self.D * self.y).sum())
         self._move(g)
         self._bet(h)
