@@ -67,7 +67,7 @@ def test_a_save_does_not_grow_with_the_frames_of_the_replay(create, practise, tm
 
 def test_of_a_damaged_replay_only_the_frames_are_made_anew(create, practise, tmp_path, encoded):
     learner = create(tmp_path)
-    episodes = [practise(seed) for seed in range(5)]
+    episodes = [practise(seed, expert=seed > 0) for seed in range(5)]
     learn(learner, episodes, updates=6)
     learner.save(tmp_path / "state")
     path = tmp_path / "replay" / "frames.bin"

@@ -43,8 +43,8 @@ def test_uniform_rows_weigh_one():
     assert replay(3, alpha=0.0).sample(8, random()).weights.tolist() == [1.0] * 8
 
 
-def test_new_rows_have_the_highest_priority_so_far_and_those_that_are_gone_are_never_drawn():
-    buffer = replay(10, capacity=100)
+def test_new_rows_have_the_highest_priority_so_far_and_those_that_are_gone_are_never_drawn(tmp_path):
+    buffer = replay(10, capacity=100, folder=tmp_path / "replay")
     buffer.update_priorities(buffer.positions(), torch.linspace(0.0, 5.0, len(buffer)))
     add(buffer, 10)
     first, *_, last = buffer.positions().tolist()

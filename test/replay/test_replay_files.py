@@ -102,6 +102,9 @@ def test_a_restored_replay_holds_what_was_saved_whatever_was_written_since_and_f
             add(again, each)
         assert numbers(again) == numbers(buffer)
         assert same(again, buffer)
+        if not since:
+            add(again, 1000)
+            assert replay(crashed).stored("e1000", 3 + 1000 * 7 % 19) is not None
         shutil.rmtree(crashed)
 
 
@@ -151,6 +154,8 @@ def test_what_the_last_saved_state_counts_is_not_overwritten(folder):
     again.restore(state)
     assert numbers(again) == saved
     assert same(again, twin(saved))
+    with pytest.raises(FullDiskError, match="last saved state"):
+        deque(add(again, number) for number in range(10, 100))
 
 
 def test_a_damaged_episode_is_lost_and_the_others_are_not(folder):
