@@ -32,7 +32,7 @@ class SuccessRecord:
     Plain and best-of-N episodes are two ways to act with the same weights, and an immature critic makes one of them poor. So like is compared with
     like: each way with itself, then both added up (Mantel and Haenszel 1959, a 2x2 table for each way). A way that only one side has does not count.
 
-    The first two periods find no drop.
+    Nothing is found before two periods are over.
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ def objection(acting: Policy, candidate: Policy, rows: Rows, seed: int) -> str:
         rows: Stored observations, and what was done there.
         seed: Of the noise.
     """
-    old, new = (executed(policy, answers(policy, rows, seed)) for policy in (acting, candidate))
+    old, new = (executed(policy, answers(policy, rows.frames, seed)) for policy in (acting, candidate))
     done = executed(candidate, rows.chunks)
     if not bool(torch.isfinite(new).all()):
         return "its actions are not finite"
@@ -54,10 +54,10 @@ def stored_observations(practice: ReplayBuffer, demonstrations: ReplayBuffer, se
 
 
 @torch.no_grad()
-def answers(policy: Policy, rows: Rows, seed: int) -> Tensor:
-    """One chunk of the policy for every observation, (B, T_p, A)."""
-    generator = torch.Generator(device=rows.frames.device).manual_seed(seed)
-    return policy.sample(policy.observe(rows.frames), len(rows.frames), generator)
+def answers(policy: Policy, frames: Tensor, seed: int) -> Tensor:
+    """One chunk (T_p, A) for every one of the observations (B, T_o, frame_dim)."""
+    generator = torch.Generator(device=frames.device).manual_seed(seed)
+    return policy.sample(policy.observe(frames), len(frames), generator)
 
 
 def executed(policy: Policy, chunks: Tensor) -> Tensor:
