@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mechanic_rl_ros.algorithms.weight_check import FARTHEST, distance, objection, stored_observations
-from mechanic_rl_ros.paths import NAME
+from mechanic_rl_ros.paths import checkpoint_directory
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
@@ -14,7 +14,7 @@ from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
 
 @pytest.fixture(scope="module")
 def lift() -> Checkpoint:
-    return Checkpoint.load(default_checkpoint("lift"))
+    return Checkpoint.load(checkpoint_directory("lift"))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def changed(policy: Policy, change) -> Policy:
 
 
 def test_weights_that_differ_a_little_may_act(policy, rows):
-    assert objection(policy, changed(policy, lambda parameter: parameter.mul_(1.01)), rows, seed=0) == ""
+    assert objection({"the acting policy": policy}, changed(policy, lambda parameter: parameter.mul_(1.01)), rows, seed=0) == ""
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,15 @@ def test_weights_that_differ_a_little_may_act(policy, rows):
     ids=["not a number", "large and random", "twice as large"],
 )
 def test_weights_that_are_ruined_must_not_act(policy, rows, change, words):
-    said = objection(policy, changed(policy, change), rows, seed=0)
+    said = objection({"the acting policy": policy}, changed(policy, change), rows, seed=0)
     assert words in said
     assert "\n" not in said
+
+
+def test_what_is_near_to_one_policy_may_be_too_far_from_another(policy, rows):
+    far = changed(policy, lambda parameter: parameter.mul_(2.0))
+    said = objection({"the one": far, "the other": policy}, far, rows, seed=0)
+    assert "those of the other, " in said
 
 
 def test_two_policies_that_have_nothing_to_do_with_each_other_are_beyond_the_bound():
