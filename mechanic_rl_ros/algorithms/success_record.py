@@ -11,7 +11,7 @@ PERIOD = 30
 
 QUANTILE = 3.5
 """Normal quantile beyond which a difference counts: one look errs with 0.02 %. There is a look after every episode, through a window that slides, at the
-luckiest of all periods: that adds up to at most 4 % in 500 episodes of constant success (`benchmark/results/guard.md`)."""
+luckiest of all periods: that adds up to at most 3.6 % in 500 episodes of constant success (`benchmark/results/guard.md`)."""
 
 Tally = list[tuple[int, int]]
 """Episodes and successes of plain acting, and of best-of-N."""

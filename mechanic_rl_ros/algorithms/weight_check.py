@@ -16,8 +16,8 @@ OBSERVATIONS = 64
 
 FARTHEST = 1.2
 """Largest distance from what acts. Two policies that have nothing to do with each other are 1.4 apart (the root of 2, by the definition of
-``distance``). No two versions of healthy practice were farther apart than 1.03, however many updates lay between them; the first hundred updates of
-ruined practice led to 1.3 to 1.5 (`benchmark/results/guard.md`)."""
+``distance``). No two versions of healthy practice were farther apart than 1.05, however many updates lay between them; the first hundred updates of
+ruined practice led to 1.25 to 1.54, the very first ones apart (`benchmark/results/guard.md`)."""
 
 MORE_SATURATED = 0.25
 """Share of actions at their limits that is too much beyond the usual one. Healthy practice never exceeded the usual share; large random weights
@@ -29,7 +29,8 @@ SMALLEST_DEVIATION = 0.05  # of recorded actions, so that a distance means somet
 def objection(acting: Mapping[str, Policy], candidate: Policy, rows: Rows, seed: int) -> str:
     """Why ``candidate`` must not act; empty if it may.
 
-    All answer the same observations from the same noise. What counts are the actions that would be executed.
+    All answer the same observations from the same noise. What counts are the actions that would be executed. A policy may go far where that brings
+    it nearer to what was done: one that knew nothing has a long way to go.
 
     Args:
         acting: Policies that it is compared with, by what people call them.
@@ -45,7 +46,7 @@ def objection(acting: Mapping[str, Policy], candidate: Policy, rows: Rows, seed:
     if share > usual + MORE_SATURATED:
         return f"{100 * share:.0f} % of its actions are at their limits, usual are {100 * usual:.0f} %"
     for name, old in known.items():
-        if (far := distance(old, new, done)) > FARTHEST:
+        if (far := distance(old, new, done)) > FARTHEST and distance(done, new, done) > distance(done, old, done):
             return f"its actions are {far:.2f} deviations away from those of {name}, more than {FARTHEST}"
     return ""
 

@@ -11,9 +11,16 @@ from mechanic_rl_ros.algorithms.guard import PATIENCE, chosen_by
 from mechanic_rl_ros.algorithms.success_record import PERIOD
 from mechanic_rl_ros.data import Episode, Outcome, Source
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.policy.checkpoint import unpack_weights
+from mechanic_rl_ros.paths import checkpoint_directory
+from mechanic_rl_ros.policy.checkpoint import Checkpoint, unpack_weights
 
 QUICK = FilteredIqlConfig(warmup_episodes=3, critic_updates=4, updates_per_episode=2, batch_size=16, replay_frames=400)
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    """A policy that has something to lose."""
+    return Checkpoint.load(checkpoint_directory("lift"))
 
 
 @pytest.fixture
@@ -108,8 +115,8 @@ def test_when_many_versions_in_a_row_are_withheld_the_learner_goes_back_and_the_
     assert version == learner.version == 6 + PATIENCE + 1
     assert same(tensors, start), "the newest snapshot is of the beginning: no period is over"
     assert f"{PATIENCE} versions in a row were withheld" in learner.status()["notice"]
-    update(learner, 1)
-    assert published(learner)[0] == version + 1
+    update(learner, 2)
+    assert published(learner)[0] == version + 2
     assert (learner.status()["withheld"], learner.status()["rollbacks"], learner.status()["notice"]) == (PATIENCE, 1, "")
 
 
@@ -131,7 +138,7 @@ def learn_well_then_badly(learner, acted) -> bytes:
     return good
 
 
-def test_when_success_drops_networks_and_tuners_return_to_the_best_period_as_a_new_version(learner, acted, practise):
+def test_when_success_drops_networks_and_tuners_return_to_the_best_period_as_a_new_version(learner, acted):
     good = learn_well_then_badly(learner, acted)
     rows, drawn = len(learner.practice), learner.generator.get_state()
     learner.guard.count(learner, acted(11, success=False))
@@ -148,9 +155,6 @@ def test_when_success_drops_networks_and_tuners_return_to_the_best_period_as_a_n
     for number in range(2 * PERIOD):
         learner.guard.count(learner, acted(12, success=number % 2 == 0))
     assert learner.status()["rollbacks"] == 1, "what was seen before does not count again, nor do episodes of what was undone"
-    assert learner.add_episode(practise(50))
-    update(learner, 2)
-    assert published(learner)[0] == 14
 
 
 def test_a_learner_that_was_killed_still_goes_back(learner, checkpoint, acted, tmp_path):
@@ -185,6 +189,7 @@ def test_a_guard_that_withholds_nothing_changes_no_bit_of_learning(make, acted):
             each.weights()
             for _ in range(PERIOD):
                 each.guard.count(each, acted(each.version))
+    assert (guarded.guard.withheld, guarded.guard.rollbacks) == (0, 0)
     assert guarded.guard.snapshots
     assert not alone.guard.snapshots
     assert guarded.weights() == alone.weights()

@@ -57,6 +57,13 @@ def test_weights_that_are_ruined_must_not_act(policy, rows, change, words):
     assert "\n" not in said
 
 
+def test_a_policy_that_knows_nothing_may_go_far_to_where_the_demonstrations_are(policy, rows):
+    torch.manual_seed(0)
+    ignorant = changed(policy, lambda parameter: parameter.normal_(0.0, 0.1))
+    assert objection({"the acting policy": ignorant}, policy, rows, seed=0) == ""
+    assert objection({"the acting policy": policy}, ignorant, rows, seed=0)
+
+
 def test_what_is_near_to_one_policy_may_be_too_far_from_another(policy, rows):
     far = changed(policy, lambda parameter: parameter.mul_(2.0))
     said = objection({"the one": far, "the other": policy}, far, rows, seed=0)
