@@ -29,7 +29,8 @@ class Guard:
     """Decides what acts, and when a learner has to go back.
 
     A version that fails the check (``weight_check``) is withheld: what acted goes on acting, learning goes on, and the next version is compared with
-    what acts. After ``PATIENCE`` of them in a row the learner goes back to the newest snapshot instead of drifting on.
+    what acts; and with what acted when the period began, so that ruin does not pass in small steps. After ``PATIENCE`` of them in a row the learner
+    goes back to the newest snapshot instead of drifting on.
 
     When success drops (``SuccessRecord``), it goes back to the snapshot with which the best period began, and counts success anew. Networks, tuners and
     running figures return; the replay, random numbers and counters stay, and the version number grows, so that policies take the old weights as new.
@@ -40,6 +41,7 @@ class Guard:
     Attributes:
         acting: What acts, as ``Learner.candidate`` gave it.
         acting_version: Its number.
+        first: What acted when the period began.
         first_version: Episodes of earlier versions say nothing about what acts now.
         withheld: Versions that failed the check.
         rollbacks: How often the learner went back.
@@ -59,6 +61,7 @@ class Guard:
     def begin(self, learner: Learner) -> None:
         """Counts success from this version on."""
         self.judged = self.acting_version = self.first_version = learner.version
+        self.first = self.acting
         self.due = True  # whether the next version that acts becomes the newest snapshot
         self._keep(learner)
 
@@ -93,12 +96,12 @@ class Guard:
         """Plain data for JSON; ``restore`` takes it back."""
         return {**{name: getattr(self, name) for name in COUNTERS}, "record": self.record.state()}
 
-    def restore(self, state: dict[str, Any], acting: Mapping[str, Tensor], snapshots: dict[str, Snapshot]) -> None:
-        """Takes back what ``state``, ``acting`` and ``snapshots`` were."""
+    def restore(self, state: dict[str, Any], acting: Mapping[str, Tensor], first: Mapping[str, Tensor], snapshots: dict[str, Snapshot]) -> None:
+        """Takes back what ``state``, ``acting``, ``first`` and ``snapshots`` were."""
         for name in COUNTERS:
             setattr(self, name, state[name])
         self.record.restore(state["record"])
-        self.acting, self.snapshots = acting, snapshots
+        self.acting, self.first, self.snapshots = acting, first, snapshots
 
     def _objection(self, learner: Learner, candidate: Mapping[str, Tensor]) -> str:
         try:
@@ -106,16 +109,18 @@ class Guard:
         except WeightsError as error:
             return str(error)
         rows = stored_observations(learner.practice, learner.demonstrations, learner.version)
-        return objection(learner.policy_with(self.acting), learner.policy_with(candidate), rows, learner.version)
+        acting = {"the acting policy": self.acting, "what acted when this period began": self.first}
+        return objection({name: learner.policy_with(tensors) for name, tensors in acting.items()}, learner.policy_with(candidate), rows, learner.version)
 
     def _keep(self, learner: Learner) -> None:
         if self.due and learner.config.guard and learner.can_be_saved:
-            self.snapshots["newest"], self.due = learner.snapshot(), False
+            self.snapshots["newest"], self.first, self.due = learner.snapshot(), self.acting, False
 
     def _go_back(self, learner: Learner, name: str, why: str) -> None:
         learner.go_back(self.snapshots[name])
         self.judged = self.acting_version = self.first_version = learner.version
-        self.acting, self.in_a_row, self.rollbacks = learner.candidate(), 0, self.rollbacks + 1
+        self.acting = self.first = learner.candidate()
+        self.in_a_row, self.rollbacks = 0, self.rollbacks + 1
         self.reason = f"went back to version {self.snapshots[name].version}, which is now version {learner.version}: {why}"
 
 

@@ -33,7 +33,8 @@ def write_learner(directory: Path, learner: Learner) -> None:
     """
     tensors, groups = pack_training(learner.networks, learner.tuners, learner.numbers)
     tensors["generator"] = learner.generator.get_state()
-    parts = {"practice": learner.practice.state(), "shown": learner.demonstrations.state(), "memory": learner.memory(), "acting": learner.guard.acting}
+    parts = {"practice": learner.practice.state(), "shown": learner.demonstrations.state(), "memory": learner.memory()}
+    parts |= {"acting": dict(learner.guard.acting), "first": dict(learner.guard.first)}
     tensors.update({f"{part}/{key}": tensor for part, own in parts.items() for key, tensor in own.items()})
     data, snapshots = to_bytes(tensors), learner.guard.snapshots
     manifest = {
@@ -113,8 +114,8 @@ def _take(learner: Learner, manifest: dict[str, Any], tensors: dict[str, Tensor]
     learner.demonstrations.restore(below(tensors, "shown"))
     learner.set_memory(below(tensors, "memory"))
     learner.gate.restore(manifest["gate"])
-    acting = {name: tensor.to(learner.device) for name, tensor in below(tensors, "acting").items()}
-    learner.guard.restore(manifest["guard"], acting, snapshots)
+    acting, first = ({name: tensor.to(learner.device) for name, tensor in below(tensors, part).items()} for part in ("acting", "first"))
+    learner.guard.restore(manifest["guard"], acting, first, snapshots)
     learner.episode_ids = set(manifest["episode_ids"])
     learner.set_counters(manifest)
 

@@ -11,7 +11,7 @@ PERIOD = 30
 
 QUANTILE = 3.5
 """Normal quantile beyond which a difference counts: one look errs with 0.02 %. There is a look after every episode, through a window that slides, at the
-luckiest of all periods: that adds up to at most 4 % in 500 episodes of constant success (`benchmark/results/guard.md`)."""
+luckiest of all periods: that adds up to at most 3.6 % in 500 episodes of constant success (`benchmark/results/guard.md`)."""
 
 Tally = list[tuple[int, int]]
 """Episodes and successes of plain acting, and of best-of-N."""
@@ -32,7 +32,7 @@ class SuccessRecord:
     Plain and best-of-N episodes are two ways to act with the same weights, and an immature critic makes one of them poor. So like is compared with
     like: each way with itself, then both added up (Mantel and Haenszel 1959, a 2x2 table for each way). A way that only one side has does not count.
 
-    The first two periods find no drop.
+    Nothing is found before two periods are over.
     """
 
     def __init__(self) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import reduce
+
 import torch
 from torch import Tensor
 
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
 
-OBSERVATIONS = 32
-"""Stored observations of one check, half of them from demonstrations."""
+OBSERVATIONS = 64
+"""Stored observations of one check, half of them from demonstrations: a distance of 1 is then known to about 0.05."""
 
 FARTHEST = 1.2
-"""Largest distance from the acting policy. Two policies that have nothing to do with each other are 1.4 apart (the root of 2, by the definition of
-``distance``). No two versions of healthy practice were farther apart than 1.04, however many updates lay between them; ruined ones were 1.24 to 1.7
-from the policy that they came from (`benchmark/results/guard.md`)."""
+"""Largest distance from what acts. Two policies that have nothing to do with each other are 1.4 apart (the root of 2, by the definition of
+``distance``). No two versions of healthy practice were farther apart than 1.05, however many updates lay between them; the first hundred updates of
+ruined practice led to 1.25 to 1.54, the very first ones apart (`benchmark/results/guard.md`)."""
 
 MORE_SATURATED = 0.25
 """Share of actions at their limits that is too much beyond the usual one. Healthy practice never exceeded the usual share; large random weights
@@ -23,41 +26,43 @@ saturate nearly everything."""
 SMALLEST_DEVIATION = 0.05  # of recorded actions, so that a distance means something where the robot was always told the same
 
 
-def objection(acting: Policy, candidate: Policy, rows: Rows, seed: int) -> str:
-    """Why ``candidate`` must not act in the place of ``acting``; empty if it may.
+def objection(acting: Mapping[str, Policy], candidate: Policy, rows: Rows, seed: int) -> str:
+    """Why ``candidate`` must not act; empty if it may.
 
-    Both answer the same observations from the same noise. What counts are the actions that would be executed.
+    All answer the same observations from the same noise. What counts are the actions that would be executed. A policy may go far where that brings
+    it nearer to what was done: one that knew nothing has a long way to go.
 
     Args:
-        acting: The policy that acts now.
+        acting: Policies that it is compared with, by what people call them.
         candidate: The one that would act.
         rows: Stored observations, and what was done there.
         seed: Of the noise.
     """
-    old, new = (executed(policy, answers(policy, rows, seed)) for policy in (acting, candidate))
-    done = executed(candidate, rows.chunks)
+    new, done = executed(candidate, answers(candidate, rows.frames, seed)), executed(candidate, rows.chunks)
+    known = {name: executed(policy, answers(policy, rows.frames, seed)) for name, policy in acting.items()}
     if not bool(torch.isfinite(new).all()):
         return "its actions are not finite"
-    share, usual = saturation(new), max(saturation(old), saturation(done))
+    share, usual = saturation(new), max(saturation(actions) for actions in (done, *known.values()))
     if share > usual + MORE_SATURATED:
         return f"{100 * share:.0f} % of its actions are at their limits, usual are {100 * usual:.0f} %"
-    far = distance(old, new, done)
-    return f"its actions are {far:.2f} deviations away from those of the acting policy, more than {FARTHEST}" if far > FARTHEST else ""
+    for name, old in known.items():
+        if (far := distance(old, new, done)) > FARTHEST and distance(done, new, done) > distance(done, old, done):
+            return f"its actions are {far:.2f} deviations away from those of {name}, more than {FARTHEST}"
+    return ""
 
 
 def stored_observations(practice: ReplayBuffer, demonstrations: ReplayBuffer, seed: int) -> Rows:
-    """Rows of both, drawn by a generator of their own, so that learning draws what it would draw without them."""
+    """Rows of both, as far as there are any, drawn by a generator of their own, so that learning draws what it would draw without them."""
     generator = torch.Generator(device=practice.device).manual_seed(seed)
-    shown = OBSERVATIONS // 2 if len(demonstrations) else 0
-    practised = practice.sample(OBSERVATIONS - shown, generator)
-    return Rows.join(practised, demonstrations.sample(shown, generator)) if shown else practised
+    sources = [buffer for buffer in (practice, demonstrations) if len(buffer)]
+    return reduce(Rows.join, [buffer.sample(OBSERVATIONS // len(sources), generator) for buffer in sources])
 
 
 @torch.no_grad()
-def answers(policy: Policy, rows: Rows, seed: int) -> Tensor:
-    """One chunk of the policy for every observation, (B, T_p, A)."""
-    generator = torch.Generator(device=rows.frames.device).manual_seed(seed)
-    return policy.sample(policy.observe(rows.frames), len(rows.frames), generator)
+def answers(policy: Policy, frames: Tensor, seed: int) -> Tensor:
+    """One chunk (T_p, A) for every one of the observations (B, T_o, frame_dim)."""
+    generator = torch.Generator(device=frames.device).manual_seed(seed)
+    return policy.sample(policy.observe(frames), len(frames), generator)
 
 
 def executed(policy: Policy, chunks: Tensor) -> Tensor:

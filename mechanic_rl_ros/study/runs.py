@@ -76,7 +76,7 @@ def run_all(settings: StudySettings, runs: Iterable[Run], workers: int, done: Ca
 def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
     """Practises, evaluates and writes the result."""
     problem, kind = problem_of(run.problem), learner_of(run.cell.learner)
-    config = replace(kind.Config.from_yaml(), batch_size=problem.batch)
+    config = replace(kind.Config.from_yaml(), batch_size=problem.batch, guard=False)  # what a tuner ruins is to be seen
     base = kind.prepare(config, Checkpoint.load(base_policy(run.problem, settings.folder / "bases")), run.seed)
     looks = {round(settings.episodes * (k + 1) / (settings.checks + 1)): settings.scenes // 4 for k in range(settings.checks)} | {
         settings.episodes: settings.scenes

@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql, FilteredIqlConfig
+from mechanic_rl_ros.algorithms.guard import PATIENCE
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.payloads import PayloadSender
 from mechanic_rl_ros.policy.acting import Actor
@@ -181,6 +182,15 @@ def test_in_the_end_the_policy_is_left_as_a_checkpoint(school):
     assert Actor(checkpoint).version == version
 
 
+def change_state(folder, change, **entries):
+    """Writes other tensors and entries into a saved state, as if it had been saved like that."""
+    tensors = read_tensors((folder / "learner.safetensors").read_bytes(), "state", ValueError)
+    data = save({**tensors, **change(tensors)})
+    (folder / "learner.safetensors").write_bytes(data)
+    manifest = json.loads((folder / "learner.json").read_text())
+    (folder / "learner.json").write_text(json.dumps({**manifest, **entries, "sha256": hashlib.sha256(data).hexdigest()}))
+
+
 def flip_a_bit(state):
     path = state / "learner.safetensors"
     data = bytearray(path.read_bytes())
@@ -199,11 +209,7 @@ def test_a_state_that_was_saved_on_another_kind_of_device_is_gone_on_with(school
     """A CUDA generator has a state of 16 bytes, which a generator of the CPU does not take."""
     before = school.exported()
     folder = school.folder / "learner" / "state"
-    tensors = read_tensors((folder / "learner.safetensors").read_bytes(), "state", ValueError)
-    data = save({**tensors, "generator": torch.zeros(16, dtype=torch.uint8)})
-    (folder / "learner.safetensors").write_bytes(data)
-    manifest = json.loads((folder / "learner.json").read_text())
-    (folder / "learner.json").write_text(json.dumps({**manifest, "generator_device": "cuda", "sha256": hashlib.sha256(data).hexdigest()}))
+    change_state(folder, lambda tensors: {"generator": torch.zeros(16, dtype=torch.uint8)}, generator_device="cuda")
     school.join()
     assert f"restored {before} updates" in school.process.output
     school.send("e14", success=True)
@@ -281,6 +287,37 @@ def test_what_cannot_be_saved_is_not_published_until_it_can_be(ros, play, tmp_pa
     obstacle.rmdir()
     school.await_weights(10)
     school.await_status(lambda status: not status.reason, "an end of the warning")
+
+
+def test_ruined_weights_are_withheld_and_the_reason_is_said_until_the_learner_goes_back(ros, play, tmp_path, checkpoint_folder):
+    school = School(ros, play, tmp_path, checkpoint_folder)
+    for id in ("e1", "e2", "e3"):
+        school.send(id)
+    before = school.await_learned(3).version
+    school.await_weights(before)
+    assert school.process.stop() == 0, school.process.output
+
+    def ruined(tensors):
+        torch.manual_seed(0)
+        ours = [name for name in tensors if name.startswith("network/policy/head.") or re.fullmatch(r"tuner/actor/\d+/average", name)]
+        return {name: 10.0 * torch.randn(tensors[name].shape) for name in ours}
+
+    change_state(tmp_path / "learner" / "state", ruined)
+    school.join()
+    school.announced.clear()
+    for number in range(1, PATIENCE):
+        school.send(f"e{3 + number}")
+        status = school.await_status(lambda status: status.withheld == number, f"version {number} that is withheld")  # noqa: B023
+        assert status.reason.startswith(f"version {before + 5 * number} withheld: its actions are")
+        assert (status.version, status.rollbacks) == (before, 0)
+    assert {manifest.version for manifest in school.announced} <= {before}, "what acted is announced again by a learner that comes back"
+    assert school.exported() == before
+    school.send("the last one")
+    status = school.await_status(lambda status: status.rollbacks == 1, "going back")
+    assert "went back to version 0" in status.reason
+    assert status.version == before + 5 * PATIENCE + 1
+    school.await_weights(status.version)
+    assert "withheld: its actions are" in school.process.output
 
 
 def test_what_was_learned_since_the_last_save_is_saved_in_the_end(ros, play, tmp_path, checkpoint_folder):
