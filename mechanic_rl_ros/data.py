@@ -52,7 +52,7 @@ class ActionChunk:
     """Actions for consecutive intervals: ``actions[k]`` is meant for [stamp + k period, stamp + (k + 1) period).
 
     Attributes:
-        stamp_ns: Stamp of the newest observation that the chunk was computed from.
+        stamp_ns: Stamp of the newest observation that the chunk was computed from; when it was ready, where the arm waited for it.
         period_ns: Length of one interval.
         actions: float32 array (up to prediction_horizon, action_dim), normalised to [-1, 1].
         policy_version: Version of the weights that chose it.

@@ -19,6 +19,7 @@ from mechanic_rl_ros.policy.denoiser import Denoiser
 from mechanic_rl_ros.policy.deterministic import smooth_noise
 from mechanic_rl_ros.policy.policy import Policy, image_batch
 from mechanic_rl_ros.policy.tensors import Shapes, check_tensors, shapes_of
+from mechanic_rl_ros.policy.unet import keep_convolutions_in
 from mechanic_rl_ros.policy.weights import WeightsError
 
 PRACTICE_NOISE = "practice_noise"
@@ -38,7 +39,15 @@ class Actor:
         trace: How the last chunk was drawn, float32 (``trace_size``,), for learners that need its probability; else empty.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu", seed: int = 0, samples: int = 8, explore: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        samples: int = 8,
+        explore: bool = False,
+        precision: str = "float32",
+    ) -> None:
         """Builds the networks.
 
         Args:
@@ -47,11 +56,16 @@ class Actor:
             seed: Seed of the sampling noise.
             samples: N of best-of-N.
             explore: Whether the robot practises, see ``Head.sample``; not where a policy is judged.
+            precision: Of the weights of a U-Net's convolutions, ``float32`` or ``bfloat16``.
+
+        Raises:
+            UserError: Another precision, or the policy has no U-Net.
         """
         self.config, self.signature, self.samples, self.explore = checkpoint.config, checkpoint.signature, samples, explore
         self.embodiment = checkpoint.embodiment
         self.device = torch.device(device)
         self.policy: Policy = checkpoint.build_policy(self.device).requires_grad_(False)
+        keep_convolutions_in(self.policy.head, precision)
         self.fingerprint = self.policy.fingerprint()
         self.critic = TwinQ(self.config).to(self.device).requires_grad_(False)
         self.has_critic = checkpoint.critics is not None

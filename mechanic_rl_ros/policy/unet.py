@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.config import LAST_GROUPS, PolicyConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.denoiser import Denoiser, step_embedding
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TimeConv(nn.Conv1d):
@@ -20,7 +23,7 @@ class TimeConv(nn.Conv1d):
         """See the class."""
         padding, kernel = int(self.padding[0]), self.kernel_size[0]
         windows = nn.functional.pad(hidden, (0, 0, padding, padding)).unfold(1, kernel, self.stride[0])
-        return nn.functional.linear(windows.flatten(2), self.weight.flatten(1), self.bias)
+        return nn.functional.linear(windows.flatten(2).to(self.weight.dtype), self.weight.flatten(1), self.bias).to(hidden.dtype)
 
 
 class TimeGrow(nn.ConvTranspose1d):
@@ -29,11 +32,26 @@ class TimeGrow(nn.ConvTranspose1d):
     def forward(self, hidden: Tensor, output_size: list[int] | None = None) -> Tensor:
         """See the class."""
         batch, steps, _ = hidden.shape
-        parts = (hidden @ self.weight.flatten(1)).unflatten(2, (self.out_channels, 4))
+        parts = (hidden.to(self.weight.dtype) @ self.weight.flatten(1)).to(hidden.dtype).unflatten(2, (self.out_channels, 4))
         grown = hidden.new_zeros(batch, 2 * steps + 2, self.out_channels)
         for place in range(4):
             grown[:, place : place + 2 * steps : 2] += parts[..., place]
         return grown[:, 1:-1] if self.bias is None else grown[:, 1:-1] + self.bias
+
+
+def keep_convolutions_in(head: nn.Module, precision: str) -> None:
+    """Keeps the weights of convolutions over time in ``float32`` or ``bfloat16``; all between them stays float32. Half the bytes are read in half the time.
+
+    Raises:
+        UserError: Another precision, or there are no such convolutions.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision {precision!r} is unknown: use one of {', '.join(PRECISIONS)}")
+    convolutions = [module for module in head.modules() if isinstance(module, TimeConv | TimeGrow)]
+    if precision == "bfloat16" and not convolutions:
+        raise UserError(f"a {type(head).__name__} has no convolutions over time to keep in bfloat16: use precision float32")
+    for module in convolutions:
+        module.to(PRECISIONS[precision])
 
 
 class ConvBlock(nn.Sequential):

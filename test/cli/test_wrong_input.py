@@ -51,6 +51,10 @@ def test_a_checkpoint_of_another_architecture(refused, checkpoint, tmp_path):
     assert "other" in refused("evaluate", other)
 
 
+def test_a_latency_longer_than_what_is_played_of_a_chunk(refused, checkpoint):
+    assert "0.5 s is longer than the 4 actions" in refused("evaluate", checkpoint, "--episodes", "1", "--latency", "0.5", "--latency-mode", "waiting")
+
+
 def test_a_checkpoint_of_another_robot(refused, checkpoint, tmp_path):
     from mechanic_rl_ros.paths import config_directory
 

@@ -249,8 +249,9 @@ def test_a_checkpoint_of_another_robot_is_refused_with_the_line_that_differs(ros
         ({"action_horizon": 9}, "predicts 8 actions"),
         ({"device": "abacus"}, "device abacus"),
         ({"latency_mode": "hoping"}, "waiting, overlapping, inpainting"),
+        ({"precision": "bfloat16"}, "MlpDenoiser has no convolutions"),
     ],
-    ids=["mode", "action horizon", "longer than a chunk", "device", "latency mode"],
+    ids=["mode", "action horizon", "longer than a chunk", "device", "latency mode", "precision"],
 )
 def test_a_parameter_that_cannot_be_ends_it_with_one_line(ros, checkpoint_folder, parameters, words):
     assert words in ros[0].refusal("policy_node", checkpoint=checkpoint_folder, **parameters)

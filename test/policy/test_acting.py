@@ -1,11 +1,16 @@
 """Acting: frames encoded once, reproducible noise, best-of-N, weights swapped only when everything is right."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from mechanic_rl_ros.policy.acting import Actor, acting_tensors
 from mechanic_rl_ros.policy.checkpoint import pack_weights, unpack_weights
+from mechanic_rl_ros.policy.config import UnetDenoiserConfig
+from mechanic_rl_ros.policy.policy import Policy
+from mechanic_rl_ros.policy.schedule import NoiseSchedule
 from mechanic_rl_ros.policy.weights import WeightsError
 
 
@@ -125,6 +130,28 @@ def test_bad_weights_are_refused_and_the_old_ones_stay(checkpoint, changes, reas
         receive(actor, message(actor, **changes))
     assert actor.version == 7
     assert all(torch.equal(before[name], tensor) for name, tensor in acting_tensors(actor.policy, actor.critic).items())
+
+
+def test_a_unet_whose_convolutions_are_in_bfloat16_chooses_nearly_the_same_also_with_new_weights(checkpoint, observe):
+    torch.manual_seed(0)
+    config = dataclasses.replace(checkpoint.config, head=UnetDenoiserConfig(widths=(16, 32), step_width=16), schedule=NoiseSchedule(prediction="sample"))
+    made = dataclasses.replace(checkpoint, config=config, policy=Policy(config).state_dict())
+    exact, rounded = Actor(made), Actor(made, precision="bfloat16")
+
+    def difference() -> float:
+        chunks = []
+        for actor in (exact, rounded):
+            actor.reset(0)
+            actor.observe(observe(0))
+            chunks.append(actor.act())
+        return float(np.abs(chunks[0] - chunks[1]).max())
+
+    assert 0.0 < difference() < 0.02
+    head = {name: tensor for name, tensor in Policy(config).state_dict().items() if name.startswith("head.")}
+    fresh = message(Actor(dataclasses.replace(made, policy={**made.policy, **head})))
+    for actor in (exact, rounded):
+        receive(actor, fresh)
+    assert 0.0 < difference() < 0.02
 
 
 def test_missing_tensors_are_refused(checkpoint):

@@ -98,11 +98,13 @@ def test_where_nothing_overlaps_a_chunk_is_as_if_there_were_no_previous_one(chec
 
 
 def test_a_new_episode_does_not_continue_the_last_one(checkpoint, observe):
-    actor = Actor(checkpoint)
+    fresh, used = Actor(checkpoint), Actor(checkpoint)
+    used.observe(observe(5))
+    used.act(delay=2)
     chunks = []
-    for _ in range(2):
+    for actor in (fresh, used):
         actor.reset(3)
-        actor.observe(observe(0))
+        actor.observe(observe(6))
         chunks.append(actor.act(delay=2))
     assert np.array_equal(*chunks)
 
