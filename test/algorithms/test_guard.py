@@ -231,3 +231,15 @@ def test_a_snapshot_is_written_once_and_checked(learner, checkpoint, tmp_path):
     file.write_bytes(data)
     with pytest.raises(UserError, match="checksum"):
         FilteredIql.create(QUICK, checkpoint).restore(tmp_path / "state")
+
+
+def test_ruin_does_not_pass_in_small_steps(learner):
+    torch.manual_seed(0)
+    averages = [state["average"] for state in learner.tuners["actor"].state.values()]
+    harm = [0.01 * torch.randn_like(average) for average in averages]
+    while not learner.guard.withheld:
+        torch._foreach_add_(averages, harm)
+        learner.version += 1
+        assert published(learner)[0] >= learner.version - 1
+        assert learner.version < 100
+    assert "those of what acted when this period began" in learner.status()["notice"]

@@ -290,7 +290,7 @@ def test_what_cannot_be_saved_is_not_published_until_it_can_be(ros, play, tmp_pa
 
 
 def test_ruined_weights_are_withheld_and_the_reason_is_said_until_the_learner_goes_back(ros, play, tmp_path, checkpoint_folder):
-    school = School(ros, play, tmp_path, checkpoint_folder)
+    school = School(ros, play, tmp_path, checkpoint_folder, publish_period=3600.0)  # one version of each episode, when all is learned
     for id in ("e1", "e2", "e3"):
         school.send(id)
     before = school.await_learned(3).version
