@@ -38,7 +38,7 @@ class ConsistencyConfig:
         batch: Noised chunks of one update.
     """
 
-    updates: int = field(default=3000, metadata={"low": 1, "high": 1_000_000})
+    updates: int = field(default=2000, metadata={"low": 1, "high": 1_000_000})
     batch: int = field(default=128, metadata={"low": 1, "high": 65_536})
 
     @classmethod

@@ -8,7 +8,7 @@ import torch
 from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor
-from mechanic_rl_ros.policy.config import PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import DeterministicConfig, GaussianConfig, ImplicitConfig, PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
 from mechanic_rl_ros.rollout import run_episode
 
@@ -23,6 +23,15 @@ def test_a_cloned_policy_solves_the_toy_task_where_a_random_one_does_not(world, 
     solved, by_chance = ([run_episode(world, who, seed).success for seed in range(1000, 1036)] for who in (actor, random))
     assert sum(solved[:12]) >= 9
     assert sum(solved) > 12 + sum(by_chance)  # a third of the scenes: an untrained policy solves some of this task, too
+
+
+@pytest.mark.parametrize("head", [GaussianConfig(), DeterministicConfig(), ImplicitConfig()], ids=lambda head: head.kind)
+def test_a_cloned_head_that_denoises_nothing_solves_more_than_an_untrained_one(world, practise, head):
+    demonstrations = [practise(seed) for seed in range(16)]
+    architecture = PolicyConfig.for_embodiment(demonstrations[0].embodiment, head=head, prediction_horizon=2, action_horizon=2)
+    actors = [Actor(clone(demonstrations, config, architecture=architecture)) for config in (QUICK, TINY)]
+    solved, by_chance = (sum(run_episode(world, actor, seed).success for seed in range(1000, 1036)) for actor in actors)
+    assert solved > 9 + by_chance
 
 
 def test_cloning_is_reproducible_and_reports_every_update(practise):
