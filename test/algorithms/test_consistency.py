@@ -104,6 +104,8 @@ def test_what_cannot_be_distilled_is_refused_with_the_reason(checkpoint):
         distil(dataclasses.replace(checkpoint, demonstrations=None), BRIEF)
     with pytest.raises(UserError, match="deterministic head"):
         distil(with_policy(checkpoint, head=DeterministicConfig()), BRIEF)
+    with pytest.raises(UserError, match="steered denoiser"):
+        distil(with_policy(checkpoint, steering=16), BRIEF)
     with pytest.raises(UserError, match="one network evaluation already"):
         distil(distil(checkpoint, BRIEF), BRIEF)
     assert PolicyConfig.from_dict(distil(checkpoint, BRIEF).config.to_dict()).schedule.sampling_steps == 1
