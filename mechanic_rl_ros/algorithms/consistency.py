@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.algorithms.configuration import read_section
+from mechanic_rl_ros.algorithms.demonstrations import demonstration_buffer
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.denoiser import Denoiser
@@ -38,7 +39,7 @@ class ConsistencyConfig:
         batch: Noised chunks of one update.
     """
 
-    updates: int = field(default=3000, metadata={"low": 1, "high": 1_000_000})
+    updates: int = field(default=2000, metadata={"low": 1, "high": 1_000_000})
     batch: int = field(default=128, metadata={"low": 1, "high": 65_536})
 
     @classmethod
@@ -67,14 +68,13 @@ def distil(
     """
     policy = checkpoint.build_policy(device).requires_grad_(False)
     if not isinstance(policy.head, Denoiser):
-        raise UserError(f"the policy has a {checkpoint.config.head.kind} head, which denoises nothing: only diffusion policies can be distilled")
+        kind = "steered denoiser" if checkpoint.config.denoises else f"{checkpoint.config.head.kind} head, which denoises nothing"
+        raise UserError(f"the policy has a {kind}: only plain denoisers can be distilled")
     if checkpoint.config.schedule.sampling_steps == 1:
         raise UserError("the policy acts with one network evaluation already: there is nothing to distil")
-    shown = checkpoint.demonstrations
-    if shown is None or not len(shown["lengths"]):
+    buffer = demonstration_buffer(checkpoint, gamma=1.0, device=device)
+    if not len(buffer):
         raise UserError("the checkpoint has no demonstrations to distil on: make one with `mechanic-rl pretrain`, or import it with --demonstrations")
-    buffer = ReplayBuffer(checkpoint.config, len(shown["frames"]), gamma=1.0, device=device)
-    buffer.add_demonstrations(shown)
     generator = torch.Generator(device=device).manual_seed(seed)
     student = Policy(replace(checkpoint.config, schedule=one_step(checkpoint.config.schedule))).to(device)
     student.load_state_dict(policy.state_dict())
@@ -87,7 +87,7 @@ def distil(
 
 def one_step(schedule: NoiseSchedule) -> NoiseSchedule:
     """The student's schedule: straight from the noisiest step to the clean chunk."""
-    return replace(schedule, sampling_steps=1, prediction="sample", sampler="ddim", spacing="linspace")
+    return replace(schedule, sampling_steps=1, prediction="sample", sampler="ddim", spacing="linspace", exploration=0.0)
 
 
 class Pairs:

@@ -21,7 +21,7 @@ def distil(
 ) -> None:
     """Distil a diffusion policy into one that needs a single network evaluation for a chunk (consistency distillation).
 
-    It costs some success, which `evaluate` tells. Distil last: practice teaches denoising, which a distilled policy no longer does.
+    What it costs in success, `evaluate` tells. Distil last: practice teaches denoising, which a distilled policy no longer does.
 
     \b
     Examples:

@@ -11,7 +11,7 @@ from mechanic_rl_ros.policy.config import GaussianConfig, PolicyConfig
 from mechanic_rl_ros.policy.head import Head
 from mechanic_rl_ros.policy.trunk import Trunk
 
-LOG_DEVIATION = (-5.0, 2.0)
+LOG_DEVIATION = (-3.0, 2.0)
 """Bounds of the logarithm of a deviation: a likelihood must not grow without end on actions that never vary."""
 
 LARGEST = 0.999

@@ -2,15 +2,16 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor
-from mechanic_rl_ros.policy.config import PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import DeterministicConfig, GaussianConfig, ImplicitConfig, PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
-from mechanic_rl_ros.rollout import run_episode
+from mechanic_rl_ros.rollout import record_episode, run_episode
 
 QUICK = BehaviourCloningConfig(encoder_updates=40, denoiser_updates=150, encoder_batch=12, noise_samples=4, denoiser_batch=48, shift=0)
 TINY = BehaviourCloningConfig(encoder_updates=2, denoiser_updates=2, encoder_batch=4, noise_samples=2, denoiser_batch=8, shift=1)
@@ -23,6 +24,17 @@ def test_a_cloned_policy_solves_the_toy_task_where_a_random_one_does_not(world, 
     solved, by_chance = ([run_episode(world, who, seed).success for seed in range(1000, 1036)] for who in (actor, random))
     assert sum(solved[:12]) >= 9
     assert sum(solved) > 12 + sum(by_chance)  # a third of the scenes: an untrained policy solves some of this task, too
+
+
+@pytest.mark.parametrize("head", [GaussianConfig(), DeterministicConfig(), ImplicitConfig()], ids=lambda head: head.kind)
+def test_a_cloned_head_that_denoises_nothing_solves_what_noise_does_not(world, practise, head):
+    demonstrations = [practise(seed) for seed in range(16)]
+    architecture = PolicyConfig.for_embodiment(demonstrations[0].embodiment, head=head, prediction_horizon=2, action_horizon=2)
+    actor, rng = Actor(clone(demonstrations, QUICK, architecture=architecture)), np.random.default_rng(0)
+    world.max_steps = 8  # the farthest target takes six straight ones
+    solved = sum(run_episode(world, actor, seed).success for seed in range(1000, 1036))
+    by_chance = sum(record_episode(world, lambda seen: rng.uniform(-1.0, 1.0, 4).astype(np.float32), seed, "noise").success for seed in range(1000, 1036))
+    assert solved > 12 + by_chance
 
 
 def test_cloning_is_reproducible_and_reports_every_update(practise):

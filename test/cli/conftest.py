@@ -66,7 +66,9 @@ def refused(run):
 @pytest.fixture(scope="session")
 def quick_config(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "quick.yaml"
-    path.write_text("collection: {episodes: 2}\nbehaviour_cloning: {encoder_updates: 1, denoiser_updates: 2}\nfiltered_iql: {warmup_episodes: 1}\n")
+    path.write_text(
+        "collection: {episodes: 2}\nbehaviour_cloning: {encoder_updates: 1, denoiser_updates: 2}\nconsistency: {updates: 2}\nfiltered_iql: {warmup_episodes: 1}\n"
+    )
     return path
 
 

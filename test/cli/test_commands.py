@@ -15,7 +15,7 @@ from mechanic_rl_ros.cli.main import app
 from mechanic_rl_ros.replay.store import EpisodeStore
 
 
-@pytest.mark.parametrize("command", ["collect", "pretrain", "finetune", "evaluate", "report", "study", "doctor"])
+@pytest.mark.parametrize("command", ["collect", "pretrain", "finetune", "distil", "evaluate", "report", "study", "doctor"])
 def test_help_says_what_a_command_does_and_shows_examples(command):
     shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
@@ -38,6 +38,14 @@ def test_demonstrations_become_a_policy_that_can_be_evaluated(run, demonstration
     result = json.loads(done.stdout)
     assert (result["task"], result["episodes"], result["seed_first"]) == ("lift", 2, 1_000_000)
     assert 0 <= result["low"] <= result["success"] <= result["high"] <= 1
+
+
+def test_a_policy_becomes_one_of_a_single_network_evaluation_that_can_be_evaluated(run, checkpoint, quick_config, tmp_path):
+    done = run("distil", checkpoint, "--output", "fast", "--config", quick_config)
+    assert done.returncode == 0, done.stderr
+    assert "1 network evaluation for a chunk instead of 5" in done.stdout
+    assert json.loads((tmp_path / "fast" / "checkpoint.json").read_text())["config"]["schedule"]["sampling_steps"] == 1
+    assert run("evaluate", "fast", "--episodes", 1).returncode == 0
 
 
 def test_collecting_stopped_by_ctrl_c_keeps_what_it_has_and_goes_on_later_with_fresh_scenes(start, run, quick_config, tmp_path):

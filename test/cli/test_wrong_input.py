@@ -116,6 +116,17 @@ def test_what_is_no_checkpoint_is_not_replaced_by_one(refused, tmp_path, name):
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == (tmp_path / "thesis.tex").read_text() == "precious"
 
 
+@pytest.mark.parametrize(
+    ("policy", "words"), [("schedule: {sampling_steps: 1}", "one network evaluation already"), ("{head: {kind: gaussian}, schedule: null}", "gaussian head")]
+)
+def test_what_cannot_be_distilled(run, refused, demonstrations, quick_config, tmp_path, policy, words):
+    (tmp_path / "policy.yaml").write_text(policy)
+    done = run("pretrain", "--demonstrations", demonstrations, "--output", "teacher", "--config", quick_config, "--policy", "policy.yaml")
+    assert done.returncode == 0, done.stderr
+    assert words in refused("distil", "teacher", "--output", "student")
+    assert not (tmp_path / "student").exists()
+
+
 def test_a_full_disk_loses_nothing_that_was_complete(refused, demonstrations, tmp_path):
     """The size limit of files stands in for the end of the disk: root may fill a real one, a limit stops everybody."""
     data = shutil.copytree(demonstrations, tmp_path / "data")

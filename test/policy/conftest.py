@@ -11,6 +11,8 @@ from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.critic import TwinQ, Value
 from mechanic_rl_ros.policy.policy import Policy
 
+torch.set_num_threads(1)
+
 
 @pytest.fixture
 def checkpoint() -> Checkpoint:

@@ -8,7 +8,7 @@ import torch
 
 from mechanic_rl_ros.policy.acting import Actor, acting_tensors
 from mechanic_rl_ros.policy.checkpoint import pack_weights, unpack_weights
-from mechanic_rl_ros.policy.config import UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import GaussianConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
 from mechanic_rl_ros.policy.weights import WeightsError
@@ -183,3 +183,16 @@ def test_a_negative_version_is_refused(checkpoint):
     actor = Actor(checkpoint)
     with pytest.raises(WeightsError, match="version"):
         unpack_weights(message(actor, version=-1), actor.signature)
+
+
+def test_an_actor_for_practice_explores_and_diffusion_policies_act_alike_to_the_last_bit(checkpoint, observe):
+    gaussian = dataclasses.replace(checkpoint.config, head=GaussianConfig())
+    other = dataclasses.replace(checkpoint, config=gaussian, policy=Policy(gaussian).state_dict())
+
+    def act(source, **options) -> np.ndarray:
+        actor = Actor(source, seed=1, **options)
+        actor.observe(observe(0))
+        return actor.act()
+
+    assert np.array_equal(act(checkpoint), act(checkpoint, explore=True))
+    assert not np.array_equal(act(other), act(other, explore=True))

@@ -204,7 +204,7 @@ def test_a_description_that_cannot_be_is_refused_with_the_reason(changes, words)
         PolicyConfig.from_dict(data)
 
 
-@pytest.mark.parametrize("name", ["unet", "transformer"])
+@pytest.mark.parametrize("name", ["unet", "transformer", "gaussian", "deterministic", "implicit"])
 def test_shipped_descriptions_can_be_read_and_built(checkpoint, name):
     config = read_architecture(config_directory() / "policy" / f"{name}.yaml", checkpoint.embodiment)
     assert config.head.kind == name
