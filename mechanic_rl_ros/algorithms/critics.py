@@ -82,10 +82,14 @@ class CriticLearner(Learner):
             future: (B,), value of the state n steps later.
         """
         target = rows.returns + rows.discounts * future
-        shown = self.q(observation, rows.chunks)
-        loss = (shown - target).square().mean(dim=1).sum()
+        believed = self.q(observation, rows.chunks)
+        errors = believed - target
+        loss = (rows.weights * errors.square()).mean(dim=1).sum()
         if self.pretraining:
-            loss = loss + self.config.conservatism * self._optimism(rows, observation, shown)
+            loss = loss + self.config.conservatism * self._optimism(rows, observation, believed)
+        elif self.config.priority:
+            practised = len(target) - self.shown_rows
+            self.practice.update_priorities(rows.positions[:practised], errors.detach().abs().amax(0)[:practised])
         self.losses["critic_loss"] = self.descend("critic", loss)
 
     @torch.no_grad()

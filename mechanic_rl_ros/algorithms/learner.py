@@ -52,6 +52,7 @@ class LearnerConfig:
         demonstration_share: Part of a batch that comes from the demonstrations.
         gamma: Discount of one step.
         replay_frames: Capacity of the replay. A million take 300 MB of the disk with the embedded encoder: 28 hours at 10 Hz.
+        priority: Exponent with which practised rows are drawn by the error of their Q (Schaul et al. 2016); 0: all alike, as for learners without Q.
         guard: Whether new weights are checked before they act, and a drop of success is undone; see ``Guard``.
     """
 
@@ -64,6 +65,7 @@ class LearnerConfig:
     demonstration_share: float = field(default=0.25, metadata={"low": 0.0, "high": 0.9})
     gamma: float = field(default=0.97, metadata={"low": 0.0, "high": 1.0})
     replay_frames: int = field(default=1_000_000, metadata={"low": 200, "high": 10_000_000})
+    priority: float = field(default=0.0, metadata={"low": 0.0, "high": 1.0})
     guard: bool = True
 
     @classmethod
@@ -108,7 +110,7 @@ class Learner(ABC):
         self.can_be_saved = tuner is None
         self._make = tuner or (lambda parameters, role: RelativeMechanic(parameters))
         self.gate = Gate()
-        self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device, folder, self.fingerprint)
+        self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device, folder, self.fingerprint, alpha=config.priority)
         self.demonstrations = demonstration_buffer(checkpoint, config.gamma, self.device, TAKEOVER_FRAMES)
         if not len(self.demonstrations) and self.needs_demonstrations and config.demonstration_share > 0:
             raise UserError("the checkpoint has no demonstrations, which the learner mixes in: make one with `mechanic-rl pretrain`")

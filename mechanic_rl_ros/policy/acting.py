@@ -16,7 +16,7 @@ from mechanic_rl_ros.policy.chain import draw_chain, pack_chain
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.critic import TwinQ
 from mechanic_rl_ros.policy.denoiser import Denoiser
-from mechanic_rl_ros.policy.deterministic import smooth_noise
+from mechanic_rl_ros.policy.deterministic import disturbed
 from mechanic_rl_ros.policy.policy import Policy, image_batch
 from mechanic_rl_ros.policy.tensors import Shapes, check_tensors, shapes_of
 from mechanic_rl_ros.policy.unet import keep_convolutions_in
@@ -119,7 +119,9 @@ class Actor:
         chunks = self._draw(observation, self.samples if choosing else 1, delay)
         chunk = chunks[self.critic(observation, chunks).amin(0).argmax()] if choosing else chunks[0]
         self._previous = chunk, self._stamp_ns
-        actions = self._disturbed(chunk)[self.config.past_actions :]
+        if self.explore and self._noise:
+            chunk = disturbed(chunk[None], self._noise, self._generator)[0]
+        actions = chunk[self.config.past_actions :]
         if len(actions) == self.config.action_horizon:  # so that something plays until the next chunk is there
             actions = torch.cat([actions, actions[-1:]])
         return actions.cpu().numpy()
@@ -135,13 +137,6 @@ class Actor:
             if elapsed >= 0:  # else the clock went back
                 return self.policy.resume(observation, samples, self._generator, previous, elapsed, delay)
         return self.policy.sample(observation, samples, self._generator, self.explore)
-
-    def _disturbed(self, chunk: Tensor) -> Tensor:
-        if not (self.explore and self._noise):
-            return chunk
-        noise = smooth_noise(chunk[None], self._generator)[0]
-        noise[:, -1] = 0.0  # the gripper is either open or closed
-        return (chunk + self._noise * noise).clamp(-1.0, 1.0)
 
     def load(self, tensors: Mapping[str, Tensor], version: int, metadata: Mapping[str, Any] | None = None) -> None:
         """Swaps the weights in place.

@@ -43,12 +43,17 @@ class DeterministicHead(Head):
         chunks = self(observation).expand(samples, -1, -1)
         if not explore:
             return chunks
-        return (chunks + self.noise * smooth_noise(chunks, generator)).clamp(-1.0, 1.0)
+        return disturbed(chunks, self.noise, generator)
 
 
-def smooth_noise(chunks: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise of deviation 1 for chunks (B, T, A), a stationary process along T: e_0 = z_0, e_k = MEMORY e_(k-1) + sqrt(1 - MEMORY^2) z_k."""
-    return _mixing(chunks.shape[1]).to(chunks.device) @ torch.randn(chunks.shape, generator=generator, device=chunks.device)
+def disturbed(chunks: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
+    """Chunks (B, T, A) with a stationary process along T added: e_0 = z_0, e_k = MEMORY e_(k-1) + sqrt(1 - MEMORY^2) z_k.
+
+    The gripper, which comes last, is left alone: it is open or closed, and half a disturbance drops what it holds.
+    """
+    noise = _mixing(chunks.shape[1]).to(chunks.device) @ torch.randn(chunks.shape, generator=generator, device=chunks.device)
+    noise[..., -1] = 0.0
+    return (chunks + deviation * noise).clamp(-1.0, 1.0)
 
 
 @lru_cache

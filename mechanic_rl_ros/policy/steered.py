@@ -11,6 +11,7 @@ from mechanic_rl_ros.policy.config import GaussianConfig, PolicyConfig
 from mechanic_rl_ros.policy.denoiser import Denoiser
 from mechanic_rl_ros.policy.gaussian import LOG_DEVIATION, GaussianHead
 from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.inpainting import Inpainting
 
 BOUND = 1.5
 """Largest noise, deviations: beyond it the denoiser knows little (the authors' choice for most tasks)."""
@@ -49,3 +50,8 @@ class SteeredDenoiser(Head):
     def sample(self, observation: Tensor, samples: int, generator: torch.Generator, explore: bool = False) -> Tensor:
         """What the denoiser makes of the actor's favourite noise, or of noise that it draws where it explores or there are several to choose from."""
         return self.denoiser.decode(observation, BOUND * self.actor.sample(observation, samples, generator, explore), generator)
+
+    @torch.no_grad()
+    def inpaint(self, observation: Tensor, samples: int, generator: torch.Generator, inpainting: Inpainting) -> Tensor:
+        """As ``sample``, of chunks of which something is known."""
+        return self.denoiser.decode(observation, BOUND * self.actor.sample(observation, samples, generator), generator, inpainting)

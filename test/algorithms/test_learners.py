@@ -373,3 +373,26 @@ def test_the_policy_is_disturbed_while_dagger_practises_but_not_its_gripper_and_
     difference = np.abs(chunks[True] - chunks[False])
     assert difference[:, :-1].max() > 0.05
     assert difference[:, -1].max() == 0.0
+
+
+def test_rows_of_large_error_are_drawn_more_often_where_that_is_wanted(checkpoint, world, monkeypatch):
+    learner = begin("filtered_iql", checkpoint, priority=0.9, demonstration_share=0.0, batch_size=64)
+    practise_with(learner, world, range(3))
+    surprising = learner.practice.positions()[5]
+    genuine = learner.q.forward
+    monkeypatch.setattr(learner.q, "forward", lambda observation, chunks: genuine(observation, chunks) * 0.0 + learner.surprise)
+    drawn = []
+    for _ in range(40):
+        rows = learner.sample()
+        learner.surprise = torch.where(rows.positions == surprising, 50.0, 0.1).expand(2, -1)
+        learner.regress(rows, learner.policy.observe(rows.frames), torch.zeros(64))
+        drawn.append(float((rows.positions == surprising).float().mean()))
+    assert np.mean(drawn[20:]) > 5 / len(learner.practice)
+    assert float(rows.weights[rows.positions == surprising].max()) < float(rows.weights.max()), "what is drawn more often weighs less"
+
+
+def test_a_steered_denoiser_inpaints_as_its_denoiser_does(checkpoint):
+    learner = begin("dsrl", checkpoint)
+    observation, previous = torch.randn(1, checkpoint.config.observation_dim), torch.rand(8, 4) - 0.5
+    chunk = learner.policy.resume(observation, 1, torch.Generator().manual_seed(0), previous, elapsed=2, delay=3)
+    torch.testing.assert_close(chunk[0, :3], previous[2:5], atol=1e-4, rtol=0)
