@@ -7,6 +7,7 @@ the same chunk of the same noise, which both rely on.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -43,6 +44,7 @@ class Dsrl(CriticLearner):
     """See the module."""
 
     Config = DsrlConfig
+    farthest = math.inf
 
     @classmethod
     def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:

@@ -110,7 +110,8 @@ class Guard:
             return str(error)
         rows = stored_observations(learner.practice, learner.demonstrations, learner.version)
         acting = {"the acting policy": self.acting, "what acted when this period began": self.first}
-        return objection({name: learner.policy_with(tensors) for name, tensors in acting.items()}, learner.policy_with(candidate), rows, learner.version)
+        policies = {name: learner.policy_with(tensors) for name, tensors in acting.items()}
+        return objection(policies, learner.policy_with(candidate), rows, learner.version, learner.farthest)
 
     def _keep(self, learner: Learner) -> None:
         if self.due and learner.config.guard and learner.can_be_saved:

@@ -20,6 +20,7 @@ from mechanic_rl_ros.algorithms.gate import Gate
 from mechanic_rl_ros.algorithms.guard import Guard
 from mechanic_rl_ros.algorithms.learner_state import read_learner, write_learner
 from mechanic_rl_ros.algorithms.snapshot import Snapshot
+from mechanic_rl_ros.algorithms.weight_check import FARTHEST
 from mechanic_rl_ros.data import Episode, Outcome
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
@@ -94,6 +95,8 @@ class Learner(ABC):
     Config: ClassVar[type[LearnerConfig]]
     needs_demonstrations: ClassVar[bool] = True
     needs_takeovers: ClassVar[bool] = False
+    farthest: ClassVar[float] = FARTHEST
+    """Distance from what acts beyond which weights are withheld; none where the actor climbs a Q function, which leads far away without harm."""
 
     def __init__(
         self, config: Any, checkpoint: Checkpoint, seed: int, device: torch.device | str, tuner: TunerFactory | None = None, folder: Path | None = None

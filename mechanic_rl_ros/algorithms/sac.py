@@ -5,6 +5,7 @@ The next value is taken without the entropy of the next chunk, as RLPD does for 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -39,6 +40,7 @@ class Sac(CriticLearner):
     """See the module."""
 
     Config = SacConfig
+    farthest = math.inf
 
     @classmethod
     def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:

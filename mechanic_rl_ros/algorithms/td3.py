@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -52,6 +53,7 @@ class Td3(CriticLearner):
     """See the module."""
 
     Config: ClassVar[type[LearnerConfig]] = Td3Config
+    farthest = math.inf
 
     @classmethod
     def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:

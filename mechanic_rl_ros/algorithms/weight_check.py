@@ -17,7 +17,7 @@ OBSERVATIONS = 64
 FARTHEST = 1.2
 """Largest distance from what acts. Two policies that have nothing to do with each other are 1.4 apart (the root of 2, by the definition of
 ``distance``). No two versions of healthy practice were farther apart than 1.05, however many updates lay between them; the first hundred updates of
-ruined practice led to 1.25 to 1.54, the very first ones apart (`benchmark/results/guard.md`)."""
+ruined practice led to 1.25 to 1.54, the very first ones apart (`benchmark/results/guard.md`). That holds for actors that clone; see ``Learner.farthest``."""
 
 MORE_SATURATED = 0.25
 """Share of actions at their limits that is too much beyond the usual one. Healthy practice never exceeded the usual share; large random weights
@@ -26,7 +26,7 @@ saturate nearly everything."""
 SMALLEST_DEVIATION = 0.05  # of recorded actions, so that a distance means something where the robot was always told the same
 
 
-def objection(acting: Mapping[str, Policy], candidate: Policy, rows: Rows, seed: int) -> str:
+def objection(acting: Mapping[str, Policy], candidate: Policy, rows: Rows, seed: int, farthest: float = FARTHEST) -> str:
     """Why ``candidate`` must not act; empty if it may.
 
     All answer the same observations from the same noise. What counts are the actions that would be executed. A policy may go far where that brings
@@ -37,6 +37,7 @@ def objection(acting: Mapping[str, Policy], candidate: Policy, rows: Rows, seed:
         candidate: The one that would act.
         rows: Stored observations, and what was done there.
         seed: Of the noise.
+        farthest: Largest distance from each of ``acting``.
     """
     new, done = executed(candidate, answers(candidate, rows.frames, seed)), executed(candidate, rows.chunks)
     known = {name: executed(policy, answers(policy, rows.frames, seed)) for name, policy in acting.items()}
@@ -46,8 +47,8 @@ def objection(acting: Mapping[str, Policy], candidate: Policy, rows: Rows, seed:
     if share > usual + MORE_SATURATED:
         return f"{100 * share:.0f} % of its actions are at their limits, usual are {100 * usual:.0f} %"
     for name, old in known.items():
-        if (far := distance(old, new, done)) > FARTHEST and distance(done, new, done) > distance(done, old, done):
-            return f"its actions are {far:.2f} deviations away from those of {name}, more than {FARTHEST}"
+        if (far := distance(old, new, done)) > farthest and distance(done, new, done) > distance(done, old, done):
+            return f"its actions are {far:.2f} deviations away from those of {name}, more than {farthest}"
     return ""
 
 
