@@ -34,6 +34,7 @@ class Awac(CriticLearner):
     """See the module."""
 
     Config = AwacConfig
+    clones_chunks = True
 
     def build(self) -> None:
         """Q, and the running size of advantages."""

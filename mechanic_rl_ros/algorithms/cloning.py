@@ -25,6 +25,7 @@ class Cloning(Learner):
     """Behaviour cloning of demonstrations and of every practised chunk of a solved episode."""
 
     Config: ClassVar[type[LearnerConfig]] = CloningConfig
+    clones_chunks = True
 
     def build(self) -> None:
         """The actor is all there is."""

@@ -38,6 +38,7 @@ class FilteredIql(CriticLearner):
     """See the module."""
 
     Config = FilteredIqlConfig
+    clones_chunks = True
 
     def build(self) -> None:
         """V beside Q, and the running size of advantages."""

@@ -95,6 +95,7 @@ class Learner(ABC):
     Config: ClassVar[type[LearnerConfig]]
     needs_demonstrations: ClassVar[bool] = True
     needs_takeovers: ClassVar[bool] = False
+    clones_chunks: ClassVar[bool] = False
     farthest: ClassVar[float] = FARTHEST
     """Distance from what acts beyond which weights are withheld; none where the actor climbs a Q function, which leads far away without harm."""
 
@@ -152,6 +153,8 @@ class Learner(ABC):
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device} is not available ({str(error).splitlines()[0]}): use device cpu") from error
+        if cls.clones_chunks and checkpoint.config.denoises and checkpoint.config.schedule.sampling_steps == 1:
+            raise UserError("the policy acts in one step, and cloning would make an average of it: practise with the policy that it was distilled from")
         return cls(config, checkpoint, seed, device, tuner, folder)
 
     @classmethod

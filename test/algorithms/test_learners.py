@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from mechanic_rl_ros.algorithms.cloning import Dagger
+from mechanic_rl_ros.algorithms.consistency import one_step
 from mechanic_rl_ros.algorithms.dppo import Dppo
 from mechanic_rl_ros.algorithms.learner import takeovers
 from mechanic_rl_ros.algorithms.registry import LEARNERS, learner_of
@@ -396,3 +397,10 @@ def test_a_steered_denoiser_inpaints_as_its_denoiser_does(checkpoint):
     observation, previous = torch.randn(1, checkpoint.config.observation_dim), torch.rand(8, 4) - 0.5
     chunk = learner.policy.resume(observation, 1, torch.Generator().manual_seed(0), previous, elapsed=2, delay=3)
     torch.testing.assert_close(chunk[0, :3], previous[2:5], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["filtered_iql", "cloning", "awac"])
+def test_a_policy_of_one_step_is_not_practised_with_by_cloning(name, checkpoint):
+    config = dataclasses.replace(checkpoint.config, schedule=one_step(checkpoint.config.schedule))
+    with pytest.raises(UserError, match="acts in one step"):
+        begin(name, dataclasses.replace(checkpoint, config=config))
