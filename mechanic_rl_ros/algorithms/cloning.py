@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from mechanic_rl_ros.algorithms.learner import Learner, LearnerConfig
+from mechanic_rl_ros.algorithms.learner import Learner
+from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
 from mechanic_rl_ros.policy.acting import PRACTICE_NOISE
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 

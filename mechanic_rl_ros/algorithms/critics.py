@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.algorithms.learner import Learner, LearnerConfig
+from mechanic_rl_ros.algorithms.learner import Learner
+from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
 from mechanic_rl_ros.policy.critic import TwinQ
 from mechanic_rl_ros.replay.buffer import Rows
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mechanic_rl_ros.algorithms.learner import Learner, LearnerConfig
+from mechanic_rl_ros.algorithms.learner import Learner
+from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
 from mechanic_rl_ros.data import Episode, Outcome
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.chain import log_probability, trace_size, unpack_chain
