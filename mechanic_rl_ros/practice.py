@@ -68,18 +68,24 @@ def practise(
     checkpoint = kind.prepare(config, checkpoint, seed)
     env, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint, explore=True)
     learner, seconds = kind.create(config, checkpoint, seed, tuner=tuner), 0.0
+    _catch_up(learner, actor)  # what critics learn from demonstrations comes before the first episode
     for number in range(episodes):
         takeover = TAKEOVER if kind.needs_takeovers else None
         episode = run_episode(env, actor, SEEDS_PER_RUN * seed + number, alternates(number), latency=latency, takeover=takeover)
         started = time.process_time()
         learner.add_episode(episode)
-        due = learner.updates_due()
-        for _ in range(due):
-            learner.update()
-        if due:
-            version, tensors, metadata = unpack_weights(learner.weights(), actor.signature)
-            actor.load(tensors, version, metadata)
+        _catch_up(learner, actor)
         seconds += time.process_time() - started
         watch(Practised(number + 1, episode, learner, seconds))
     env.close()
     return learner
+
+
+def _catch_up(learner: Learner, actor: Actor) -> None:
+    """All updates that are due; then what should act, acts."""
+    before = learner.version
+    while learner.updates_due():
+        learner.update()
+    if learner.version != before or learner.guard.acting_version != actor.version:
+        version, tensors, metadata = unpack_weights(learner.weights(), actor.signature)
+        actor.load(tensors, version, metadata)

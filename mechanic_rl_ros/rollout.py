@@ -54,6 +54,8 @@ def run_episode(
     delay, horizon = latency * actor.embodiment.policy_rate, actor.config.action_horizon
     if delay > horizon:
         raise UserError(f"a latency of {latency:g} s is longer than the {horizon} actions that are played of a chunk take: give a shorter one")
+    if actor.explore and actor.config.schedule.exploration and latency_mode is not LatencyMode.OVERLAPPING:
+        raise UserError(f"a policy whose chains are recorded cannot practise in latency mode {latency_mode.value}: use overlapping")
     player = _ChunkPlayer(actor, best_of_n, delay, latency_mode)
     actor.reset(seed if actor_seed is None else actor_seed)
     name = f"{env.simulation.task.name}-{seed:07d}-v{actor.version:06d}"

@@ -33,6 +33,8 @@ class Cloning(Learner):
 
     def learn(self) -> None:
         """Failed practice weighs nothing."""
+        if not self.actor_learns:
+            return
         rows = self.sample()
         self.clone(rows, self.policy.observe(rows.frames), rows.solved)
 
@@ -71,9 +73,14 @@ class Dagger(Cloning):
         """All of them."""
         return self.config.batch_size
 
+    @property
+    def has_lessons(self) -> bool:
+        """Whether somebody has taken over."""
+        shown = 0 if self.checkpoint.demonstrations is None else len(self.checkpoint.demonstrations["lengths"])
+        return self.demonstrations.episodes > shown
+
     def notice(self) -> str:
         """Says so when nobody takes over."""
-        shown = 0 if self.checkpoint.demonstrations is None else len(self.checkpoint.demonstrations["lengths"])
-        if len(self.episode_ids) < self.config.warmup_episodes or self.demonstrations.episodes > shown:
+        if len(self.episode_ids) < self.config.warmup_episodes or self.has_lessons:
             return ""
         return f"nobody took over in {len(self.episode_ids)} episodes: DAgger learns from takeovers only"

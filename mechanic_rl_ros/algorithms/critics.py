@@ -42,17 +42,18 @@ class CriticLearner(Learner):
         self.start_from_checkpoint("q", self.q)
         self.target_q = copy.deepcopy(self.q).requires_grad_(False)
         self.networks.update(q=self.q, target_q=self.target_q)
+        self.numbers["age"] = torch.zeros((), dtype=torch.int64)  # updates behind the critics as they are: they lose some when the learner goes back
         self.tune("critic", self.q.parameters())
 
     @property
     def pretraining(self) -> bool:
         """Whether the critics learn from demonstrations alone."""
-        return self.updates < self.config.pretraining_updates
+        return int(self.numbers["age"]) < self.config.pretraining_updates
 
     @property
     def actor_learns(self) -> bool:
-        """Whether the critics have had their updates alone."""
-        return self.updates >= self.config.pretraining_updates + self.config.critic_updates
+        """Whether there is something to learn, and the critics have had their updates alone."""
+        return self.has_lessons and self._missing() <= 0
 
     @property
     def shown_rows(self) -> int:
@@ -60,9 +61,16 @@ class CriticLearner(Learner):
         return self.config.batch_size if self.pretraining else super().shown_rows
 
     def updates_due(self) -> int:
-        """Pretraining costs no episode."""
-        left = self.config.pretraining_updates - self.updates
-        return left if left > 0 else super().updates_due()
+        """Pretraining costs no episode, nor does what the critics have lost when the learner went back."""
+        if self.pretraining:
+            return self.config.pretraining_updates - int(self.numbers["age"])
+        return max(super().updates_due(), self._missing() if super().paid_updates() else 0)
+
+    def update(self) -> dict[str, float]:
+        """The critics are an update older after it."""
+        losses = super().update()
+        self.numbers["age"] += 1
+        return losses
 
     def paid_updates(self) -> int:
         """Those that episodes pay for come after."""
@@ -92,6 +100,10 @@ class CriticLearner(Learner):
             practised = len(target) - self.shown_rows
             self.practice.update_priorities(rows.positions[:practised], errors.detach().abs().amax(0)[:practised])
         self.losses["critic_loss"] = self.descend("critic", loss)
+
+    def _missing(self) -> int:
+        # Updates that the critics need until the actor may listen to them.
+        return self.config.pretraining_updates + self.config.critic_updates - int(self.numbers["age"])
 
     @torch.no_grad()
     def follow(self) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mechanic_rl_ros.algorithms.guard import chosen_by
 from mechanic_rl_ros.algorithms.learner import Learner
 from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
+from mechanic_rl_ros.algorithms.snapshot import Snapshot
 from mechanic_rl_ros.data import Episode, Outcome
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.chain import log_probability, trace_size, unpack_chain
@@ -91,8 +93,8 @@ class Dppo(Learner):
     def take(self, episode: Episode, frames: Tensor) -> None:
         """Keeps the chains of an episode, with what each chunk earned until the next one."""
         size = trace_size(self.checkpoint.config)
-        if not episode.traces.size or episode.outcome is Outcome.ABORTED:
-            return
+        if not episode.traces.size or episode.outcome is Outcome.ABORTED or chosen_by(episode) < 0:
+            return  # of an episode that somebody took over, nothing is the policy's merit or fault
         if episode.traces.shape[1] != size:
             raise UserError(f"episode {episode.id} has traces of {episode.traces.shape[1]} numbers, this policy makes {size}: it is of another policy")
         begins = np.flatnonzero(~np.isnan(episode.traces[:, 0]))
@@ -120,11 +122,11 @@ class Dppo(Learner):
         if not self.iteration:
             self._begin()
         now = self.iteration
-        rows = torch.randperm(len(now["advantages"]), generator=self.generator, device=self.device)[: self.config.batch_size]
+        rows = self._next_rows(now)
         observation = self.policy.observe(now["frames"][rows])
         self.losses["critic_loss"] = self.descend("value", (self.value(observation) - now["returns"][rows]).square().mean())
         now["left"] -= 1
-        if float(self.numbers["iterations"]) >= self.config.value_iterations:
+        if float(self.numbers["iterations"]) >= self.config.value_iterations and self.has_lessons:
             self._update_actor(observation, now["traces"][rows], now["advantages"][rows])
         if now["left"] <= 0:
             self.iteration = {}
@@ -154,6 +156,18 @@ class Dppo(Learner):
                 flights.setdefault(int(index), {})[name] = tensor.to(self.device)
         self.flights = [flights[index] for index in sorted(flights)]
 
+    def go_back(self, snapshot: Snapshot) -> None:
+        """Goes back, and forgets what the policy did that is no more."""
+        super().go_back(snapshot)
+        self.flights, self.iteration = [], {}
+
+    def _next_rows(self, now: dict[str, Tensor]) -> Tensor:
+        # Batch after batch of a random order, and then of another one: each epoch passes over all rows.
+        if not len(now["order"]):
+            now["order"] = torch.randperm(len(now["advantages"]), generator=self.generator, device=self.device)
+        rows, now["order"] = now["order"].split([min(self.config.batch_size, len(now["order"])), max(len(now["order"]) - self.config.batch_size, 0)])
+        return rows
+
     def _length(self, chunks: int) -> int:
         return self.config.epochs * -(-chunks // self.config.batch_size)
 
@@ -170,7 +184,8 @@ class Dppo(Learner):
                 parts[name].append(tensor)
         self.iteration = {name: torch.cat(tensors) for name, tensors in parts.items()}
         advantages = self.iteration["advantages"]
-        self.iteration["advantages"] = (advantages - advantages.mean()) / (advantages.std() + 1e-6)
+        self.iteration["advantages"] = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-6)
+        self.iteration["order"] = torch.zeros(0, dtype=torch.int64, device=self.device)
         self.iteration["left"] = torch.tensor(self._length(len(advantages)))
         self.flights = []
 

@@ -60,8 +60,9 @@ class Dsrl(CriticLearner):
         config = replace(checkpoint.config, steering=config.width)
         torch.manual_seed(seed)
         policy = Policy(config)
-        known = {name.replace("head.", "head.denoiser.", 1): tensor for name, tensor in checkpoint.policy.items()}
-        policy.load_state_dict(known, strict=False)
+        state = policy.state_dict()  # with a fresh actor
+        state.update({f"head.denoiser.{name[5:]}" if name.startswith("head.") else name: tensor for name, tensor in checkpoint.policy.items()})
+        policy.load_state_dict(state)
         return replace(checkpoint, config=config, policy=policy.state_dict(), critics=None)
 
     def build(self) -> None:

@@ -67,7 +67,7 @@ class FilteredIql(CriticLearner):
             believed = self.target_q(observation, rows.chunks).amin(0)
         self.regress(rows, observation, future)
         error = believed - self.value(observation)
-        self.descend("value", (torch.where(error > 0, self.config.expectile, 1.0 - self.config.expectile) * error.square()).mean())
+        self.descend("value", (torch.where(error > 0, self.config.expectile, 1.0 - self.config.expectile) * rows.weights * error.square()).mean())
         self.follow()
         self.numbers["advantage_variance"].lerp_(error.detach().square().mean(), 1.0 / min(self.updates + 1, 100))
         return error.detach()

@@ -7,6 +7,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,6 +23,7 @@ from mechanic_rl_ros.algorithms.snapshot import Snapshot
 from mechanic_rl_ros.algorithms.weight_check import FARTHEST
 from mechanic_rl_ros.data import Episode, Outcome
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.policy.acting import PRACTICE_NOISE
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
 from mechanic_rl_ros.policy.critic import TwinQ, Value
 from mechanic_rl_ros.policy.frames import encode_episode
@@ -81,12 +83,13 @@ class Learner(ABC):
         self.gate = Gate()
         self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device, folder, self.fingerprint, alpha=config.priority)
         self.demonstrations = demonstration_buffer(checkpoint, config.gamma, self.device, TAKEOVER_FRAMES)
-        if not len(self.demonstrations) and self.needs_demonstrations and config.demonstration_share > 0:
+        drawn = (self.needs_demonstrations and config.demonstration_share > 0) or self.needs_takeovers or getattr(config, "pretraining_updates", 0) > 0
+        if drawn and not len(self.demonstrations):
             raise UserError("the checkpoint has no demonstrations, which the learner mixes in: make one with `mechanic-rl pretrain`")
         self.episode_ids: set[str] = set()
         self.version = checkpoint.version
         self.updates, self.losses, self.update_ms = 0, {"actor_loss": 0.0, "critic_loss": 0.0}, 0.0
-        self.successes = 0
+        self.successes = self.rewarded = 0  # episodes that were solved, and that had any reward
         self.build()
         self.tune("actor", [parameter for parameter in self.policy.parameters() if parameter.requires_grad])
         self.guard = Guard(self)
@@ -192,6 +195,7 @@ class Learner(ABC):
             ends = last == episode.steps
             self.demonstrations.add(frames[first : last + 1], actions[first:last], rewards[first:last], True, terminal and ends)
         self.successes += episode.success
+        self.rewarded += bool(episode.rewards.any())
         if episode.outcome is not Outcome.ABORTED:
             self.gate.add(episode.success, episode.best_of_n)
         self.guard.count(self, episode)
@@ -233,8 +237,13 @@ class Learner(ABC):
 
     @property
     def actor_learns(self) -> bool:
-        """Whether the critics have had their updates alone."""
-        return self.updates >= self.config.critic_updates
+        """Whether there is something to learn, and the critics have had their updates alone."""
+        return self.has_lessons and self.updates >= self.config.critic_updates
+
+    @property
+    def has_lessons(self) -> bool:
+        """Whether practice can teach the actor anything yet; until then what acts stays as it is."""
+        return self.successes > 0
 
     def acting_policy(self) -> Policy:
         """The policy that should act now: what its optimizer averages."""
@@ -294,14 +303,14 @@ class Learner(ABC):
         return pack_weights(self.guard.acting_version, sent, metadata)
 
     def to_checkpoint(self) -> Checkpoint:
-        """What acts now, critics and demonstrations included, as a checkpoint to evaluate or to go on from."""
+        """What acts now, critics and demonstrations included, as a checkpoint to evaluate or to go on from; without the noise that only practice needs."""
         self.guard.judge(self)
         base, acting = self.checkpoint, self.guard.acting
         head = {name: tensor for name, tensor in acting.items() if name.startswith("head.")}
         critics = {name: tensor for name, tensor in acting.items() if name not in head} or None
-        metadata = {**base.metadata, "prefers_best_of_n": self._prefers_best_of_n(), "practised_episodes": len(self.episode_ids)}
-        policy = {**self.policy.state_dict(), **head}
-        return Checkpoint(base.task, base.embodiment, base.config, policy, critics, base.demonstrations, self.guard.acting_version, metadata)
+        metadata = {**base.metadata, "prefers_best_of_n": self._prefers_best_of_n(), "practised_episodes": len(self.episode_ids), PRACTICE_NOISE: 0.0}
+        policy, config = {**self.policy.state_dict(), **head}, replace(base.config, schedule=replace(base.config.schedule, exploration=0.0))
+        return Checkpoint(base.task, base.embodiment, config, policy, critics, base.demonstrations, self.guard.acting_version, metadata)
 
     def _prefers_best_of_n(self) -> bool:
         return self.gate.prefers_best_of_n and any(name.startswith("q.") for name in self.guard.acting)
@@ -328,9 +337,13 @@ class Learner(ABC):
     def notice(self) -> str:
         """What a person should know about the episodes so far; empty if nothing."""
         count = len(self.episode_ids)
-        if count < self.config.warmup_episodes or self.successes:
+        if count < self.config.warmup_episodes:
             return ""
-        return f"not one of {count} episodes succeeded: practice teaches nothing yet, look at the task's reward or start from a better policy"
+        if not self.successes:
+            return f"not one of {count} episodes succeeded: practice teaches nothing yet, look at the task's reward or start from a better policy"
+        if not self.rewarded:
+            return f"not one of {count} episodes had a reward, though some succeeded: critics learn nothing, look at the task's reward"
+        return f"all of {count} episodes succeeded: there is nothing to gain, stop here or make the task harder" if self.successes == count else ""
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes everything that a bit-equal continuation needs, replacing the previous save in one step.
@@ -353,7 +366,7 @@ class Learner(ABC):
 
     def counters(self) -> dict[str, Any]:
         """The plain numbers of the state, for ``save``."""
-        return {name: getattr(self, name) for name in ("version", "updates", "losses", "update_ms", "successes")}
+        return {name: getattr(self, name) for name in ("version", "updates", "losses", "update_ms", "successes", "rewarded")}
 
     def set_counters(self, counters: dict[str, Any]) -> None:
         """Takes back what ``counters`` gave."""

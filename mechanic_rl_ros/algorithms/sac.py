@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mechanic_rl_ros.algorithms.critics import CriticConfig, CriticLearner
-from mechanic_rl_ros.algorithms.demonstrations import with_cloned_head
+from mechanic_rl_ros.algorithms.demonstrations import answers_with_what_is_executed, with_cloned_head
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import GaussianConfig
 from mechanic_rl_ros.policy.gaussian import GaussianHead
@@ -49,7 +49,7 @@ class Sac(CriticLearner):
         Raises:
             UserError: There is nothing to clone it from.
         """
-        if isinstance(checkpoint.config.head, GaussianConfig):
+        if answers_with_what_is_executed(checkpoint.config, GaussianConfig):
             return checkpoint
         return with_cloned_head(checkpoint, GaussianConfig(), config.head_updates, seed, device)
 

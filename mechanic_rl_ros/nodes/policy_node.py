@@ -67,6 +67,8 @@ class PolicyNode(Node):
         longest = checkpoint.config.prediction_horizon - checkpoint.config.past_actions
         if self.action_horizon > longest:
             raise UserError(f"parameter action_horizon of policy_node is {self.action_horizon}: the checkpoint predicts {longest} actions, use at most that")
+        if explore and checkpoint.config.schedule.exploration and self.latency_mode is not LatencyMode.OVERLAPPING:
+            raise UserError(f"latency_mode {treated} of policy_node does not go with a policy whose chains are recorded (dppo, reinforce): use overlapping")
         self.actor = Actor(checkpoint, device=pick_device(device), seed=seed, explore=explore, precision=precision)
         self.episode = msg.EpisodeState()
         self.until_chunk = 0  # observations until the next chunk is due

@@ -17,7 +17,7 @@ class Chain:
 
     Attributes:
         samples: (B, S + 1, T_p, A): noise first, the chunk last, normalised.
-        log_probability: (B, S) of every step, as the mean over the numbers of a chunk and without the constant: comparable for chunks of any size.
+        log_probability: (B, S) of every step, as the mean over the actions that are executed and without the constant: comparable for chunks of any size.
     """
 
     samples: Tensor
@@ -42,7 +42,7 @@ def log_probability(head: Denoiser, observation: Tensor, samples: Tensor) -> Ten
     steps = []
     for place in range(samples.shape[1] - 1):
         error = (samples[:, place + 1] - _mean(head, observation, samples[:, place], place)) / _deviation(head, place)
-        steps.append(-0.5 * error.square().mean(dim=(1, 2)))
+        steps.append(-0.5 * error[:, head.executed].square().mean(dim=(1, 2)))
     return torch.stack(steps, dim=1)
 
 

@@ -21,6 +21,7 @@ class Denoiser(Head):
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.schedule, self.chunk = config.schedule, (config.prediction_horizon, config.action_dim)
+        self.executed = slice(config.past_actions, config.past_actions + config.action_horizon)
 
     @abstractmethod
     def condition(self, steps: Tensor, observation: Tensor) -> list[Tensor]:

@@ -29,14 +29,14 @@ def bytes_of(shapes: Shapes) -> int:
     return 4 * sum(math.prod(shape) for shape in shapes.values())
 
 
-def read_tensors(data: bytes, what: str, error: type[UserError] = UserError) -> dict[str, Tensor]:
+def read_tensors(data: bytes, what: str, error: type[UserError] = UserError, most: int = MAX_BYTES) -> dict[str, Tensor]:
     """Parses safetensors bytes.
 
     Raises:
         UserError: (or ``error``) the bytes are too many, or not a safetensors file.
     """
-    if len(data) > MAX_BYTES:
-        raise error(f"{what} has {len(data)} bytes, more than the {MAX_BYTES} allowed: it is refused")
+    if len(data) > most:
+        raise error(f"{what} has {len(data)} bytes, more than the {most} allowed: it is refused")
     try:
         return load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError, TypeError) as problem:

@@ -194,7 +194,7 @@ def _assemble(facts: dict[str, Any], messages: dict[str, list[Any]]) -> Episode:
         sources=np.array([step.source for step in steps], np.uint8),
         best_of_n=bool(facts["best_of_n"]),
         embodiment=body,
-        traces=stack_traces([np.array(step.trace, np.float32) for step in steps]),
+        traces=stack_traces([np.array(getattr(step, "trace", ()), np.float32) for step in steps]),
     )
 
 

@@ -17,6 +17,7 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.paths import config_directory
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import unpack_weights
+from mechanic_rl_ros.practice import practise
 from mechanic_rl_ros.rollout import record_episode, run_episode
 
 COMMON = {"warmup_episodes": 2, "batch_size": 16, "replay_frames": 600, "updates_per_episode": 2}
@@ -30,10 +31,13 @@ def quick(name: str, **changes):
     return kind(**{key: value for key, value in {**COMMON, **QUICK, **changes}.items() if key in known})
 
 
-def begin(name: str, checkpoint, **changes):
+def begin(name: str, checkpoint, hopeful: bool = True, **changes):
+    """A learner; a hopeful one believes that an episode has succeeded, which those of a random policy do not."""
     config = quick(name, **changes)
     prepared = learner_of(name).prepare(config, checkpoint, 0)
-    return learner_of(name).create(config, prepared, seed=1)
+    learner = learner_of(name).create(config, prepared, seed=1)
+    learner.successes = int(hopeful)
+    return learner
 
 
 def practise_with(learner, world, seeds) -> None:
@@ -58,6 +62,8 @@ def taken_over(world, seed: int, after: int = 3):
 def test_every_learner_learns_publishes_and_goes_on_bit_by_bit(name, checkpoint, world, tmp_path):
     learner = begin(name, checkpoint)
     practise_with(learner, world, range(3))
+    if name == "dagger":
+        learner.add_episode(taken_over(world, 5))
     assert learner.updates_due() > 0
     before = {key: tensor.clone() for key, tensor in learner.acting_policy().head.state_dict().items()}
     while learner.updates_due():
@@ -80,15 +86,26 @@ def test_every_learner_learns_publishes_and_goes_on_bit_by_bit(name, checkpoint,
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_practice_without_a_single_success_harms_nothing_and_is_said(name, checkpoint, practise, world):
-    learner = begin(name, checkpoint)
+def test_practice_without_a_single_success_leaves_what_acts_as_it_is_and_is_said(name, checkpoint, world):
+    learner = begin(name, checkpoint, hopeful=False)
+    before = {key: tensor.clone() for key, tensor in learner.acting_policy().state_dict().items()}
     world.max_steps = 4
     practise_with(learner, world, [seed for seed in range(40) if abs(_target(world, seed)) > 0.15][:4])
     while learner.updates_due():
         learner.update()
     assert learner.successes == 0
     assert "not one of 4 episodes" in learner.notice() or "nobody took over" in learner.notice()
-    assert all(bool(torch.isfinite(tensor).all()) for tensor in learner.acting_policy().state_dict().values())
+    assert all(torch.equal(before[key], tensor) for key, tensor in learner.acting_policy().state_dict().items())
+
+
+def test_success_without_reward_and_success_without_end_are_said(checkpoint, practise):
+    unrewarded, perfect = (begin("filtered_iql", checkpoint, hopeful=False) for _ in range(2))
+    for seed in range(3):
+        episode = practise(seed)
+        perfect.add_episode(episode)
+        unrewarded.add_episode(dataclasses.replace(episode, rewards=np.zeros_like(episode.rewards)))
+    assert "had a reward" in unrewarded.notice()
+    assert "all of 3 episodes succeeded" in perfect.notice()
 
 
 def _target(world, seed: int) -> float:
@@ -404,3 +421,70 @@ def test_a_policy_of_one_step_is_not_practised_with_by_cloning(name, checkpoint)
     config = dataclasses.replace(checkpoint.config, schedule=one_step(checkpoint.config.schedule))
     with pytest.raises(UserError, match="acts in one step"):
         begin(name, dataclasses.replace(checkpoint, config=config))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_practice_without_processes_runs_with_every_learner(name, checkpoint, world, monkeypatch):
+    world.close = lambda: None
+    monkeypatch.setattr("mechanic_rl_ros.practice.Environment", lambda task, embodiment: world)
+    seen = []
+    config = quick(name, largest_divergence=1e-9)
+    learner = practise(checkpoint, config, 0, 6, 0.0, lambda practised: seen.append(practised.number))
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert learner.updates_due() == 0
+
+
+def test_a_rollback_to_untrained_critics_trains_them_before_the_actor_listens(checkpoint, world):
+    learner = begin("sac", checkpoint, critic_updates=5)
+    young = learner.snapshot()
+    practise_with(learner, world, range(3))
+    while learner.updates_due():
+        learner.update()
+    assert learner.actor_learns
+    learner.go_back(young)
+    assert not learner.actor_learns
+    assert learner.updates_due() == 5
+    before = {key: tensor.clone() for key, tensor in learner.policy.head.state_dict().items()}
+    for _ in range(5):
+        learner.update()
+    assert all(torch.equal(before[key], tensor) for key, tensor in learner.policy.head.state_dict().items())
+    assert learner.actor_learns
+
+
+def test_what_only_practice_needs_does_not_leave_with_the_checkpoint(checkpoint, world):
+    for name in ("dppo", "dagger"):
+        learner = begin(name, checkpoint)
+        practise_with(learner, world, range(1))
+        tuned = learner.to_checkpoint()
+        assert tuned.config.schedule.exploration == 0.0
+        plain = Actor(dataclasses.replace(tuned, config=checkpoint.config), seed=4)
+        exploring = Actor(tuned, seed=4, explore=True)
+        for actor in (plain, exploring):
+            actor.observe(world.reset(3))
+        np.testing.assert_array_equal(plain.act(), exploring.act())
+
+
+def test_chains_that_somebody_took_over_from_teach_ppo_nothing(checkpoint, world):
+    learner = begin("dppo", checkpoint)
+    world.reset(3)
+    episode = run_episode(world, Actor(learner.checkpoint, explore=True), 3, takeover=3)
+    assert episode.traces.size
+    learner.add_episode(episode)
+    assert not learner.flights
+
+
+def test_dsrl_keeps_encoders_whose_names_look_like_its_own(checkpoint):
+    other = dataclasses.replace(
+        checkpoint, policy={name: tensor + 1.0 if name.startswith("encoders.") else tensor for name, tensor in checkpoint.policy.items()}
+    )
+    prepared = learner_of("dsrl").prepare(quick("dsrl"), other, 0)
+    assert all(torch.equal(prepared.policy[name], tensor) for name, tensor in other.policy.items() if name.startswith("encoders."))
+    classic = learner_of("td3").prepare(quick("td3"), prepared, 0)
+    assert classic.config.steering == 0
+
+
+def test_a_learner_that_draws_demonstrations_says_when_there_are_none(checkpoint):
+    bare = dataclasses.replace(checkpoint, demonstrations=None)
+    for name, changes in (("dagger", {}), ("awac", {"pretraining_updates": 3, "demonstration_share": 0.0})):
+        with pytest.raises(UserError, match="has no demonstrations"):
+            begin(name, bare, **changes)

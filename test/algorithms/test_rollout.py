@@ -21,7 +21,7 @@ class CountingActor:
 
     version, has_critic, embodiment = 3, True, load_embodiment()
     config = SimpleNamespace(action_horizon=4)
-    trace = np.zeros(0, np.float32)
+    trace, explore = np.zeros(0, np.float32), False
 
     def reset(self, seed):
         self.chunks, self.seen, self.seed, self.delays = 0, 0, seed, []
