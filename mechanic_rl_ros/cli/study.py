@@ -60,7 +60,7 @@ def study(
         wanted = _cells(_split(cells))
         first = read_results(output) if algorithms and output.is_dir() and any(output.glob("*/*/seed*.json")) else {}
         chosen = {name: every_learner(first.get(name, {})) if algorithms else wanted for name in names}
-    settings = StudySettings(output, episodes, scenes, checks=5 if algorithms else 2, first_scene=first_scene)
+    settings = StudySettings(output, episodes, scenes, first_scene=first_scene)
     if not show_only:
         bases = {name: _base(name, settings, workers) for name in names}
         # Seed by seed: what is there when somebody stops it covers everything.
@@ -77,7 +77,7 @@ def study(
             run_all(settings, runs, workers, done)
     every = read_results(output)
     results = every if algorithms else {name: {cell: result for cell, result in found.items() if cell.learner == DEFAULT} for name, found in every.items()}
-    bases = {name: base_success(settings, name, workers) for name in results}
+    bases = {name: base_success(settings, name, workers, check=not show_only) for name in results}
     text = learners_as_markdown(results, bases) if algorithms else as_markdown(results, bases)
     (output / ("learners.md" if algorithms else "study.md")).write_text(text)
     out.print(text, soft_wrap=True, markup=False)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from mechanic_rl_ros.algorithms.registry import learner_of
+from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.evaluation import evaluate
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.practice import Practised, practise
@@ -36,8 +37,12 @@ class StudySettings:
     folder: Path
     episodes: int = 240
     scenes: int = 200
-    checks: int = 2
+    checks: int = 3
     first_scene: int = 500_000
+
+    def say(self) -> dict[str, int]:
+        """What a result depends on, as plain data that lies beside it."""
+        return {"episodes": self.episodes, "scenes": self.scenes, "checks": self.checks, "first_scene": self.first_scene}
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,15 @@ def run_all(settings: StudySettings, runs: Iterable[Run], workers: int, done: Ca
         runs: In the order in which they are to be made.
         workers: Processes, each with one thread.
         done: Called with every new result.
+
+    Raises:
+        UserError: A result that is there was made with other settings.
     """
+    runs = list(runs)
     missing = [run for run in runs if not run.path(settings.folder).exists()]
+    for run in runs:
+        if run not in missing:
+            require_same(settings, json.loads(run.path(settings.folder).read_text()), run.path(settings.folder))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start) as pool:
         pending = {pool.submit(make_run, settings, run): run for run in missing}
         try:
@@ -105,23 +117,42 @@ def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
         )
 
     practise(base, config, run.seed, settings.episodes, problem.latency, watch, factory(run.cell, problem.gradient))
-    record = {"problem": run.problem, **asdict(run.cell), "seed": run.seed, "success": curve[-1]["success"], "curve": curve, "scenes": settings.scenes}
+    record = {"problem": run.problem, **asdict(run.cell), "seed": run.seed, "success": curve[-1]["success"], "curve": curve, "settings": settings.say()}
     path = run.path(settings.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(record, indent=1).encode())
     return record
 
 
-def base_success(settings: StudySettings, problem: str, workers: int) -> float:
-    """Success of a problem's base policy on the evaluation scenes, measured once."""
+def require_same(settings: StudySettings, record: dict[str, Any], path: Path) -> None:
+    """Keeps results of different settings apart.
+
+    Raises:
+        UserError: The record was made with other ones.
+    """
+    theirs, own = record.get("settings", {}), settings.say()
+    for name in own:
+        if theirs.get(name) != own[name]:
+            raise UserError(f"{path} was made with {name} {theirs.get(name)}, not {own[name]}: use the same, or another --output")
+
+
+def base_success(settings: StudySettings, problem: str, workers: int, check: bool = True) -> float:
+    """Success of a problem's base policy on the evaluation scenes, measured once.
+
+    Raises:
+        UserError: It was measured with other settings, and ``check`` asks for that.
+    """
     path = settings.folder / problem / "base.json"
     if not path.exists():
         checkpoint = Checkpoint.load(base_policy(problem, settings.folder / "bases"))
         scenes = range(settings.first_scene, settings.first_scene + settings.scenes)
         result = evaluate(checkpoint, problem_of(problem).task, scenes, workers=workers, latency=problem_of(problem).latency)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({"success": result.success, "scenes": settings.scenes}).encode())
-    return float(json.loads(path.read_text())["success"])
+        write_atomically(path, json.dumps({"success": result.success, "settings": settings.say()}).encode())
+    record = json.loads(path.read_text())
+    if check:
+        require_same(settings, record, path)
+    return float(record["success"])
 
 
 def _start() -> None:

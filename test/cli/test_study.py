@@ -35,6 +35,9 @@ def test_a_study_writes_a_file_for_every_run_a_table_and_a_picture_and_goes_on_w
     assert files[0].exists()
     assert files[1].stat().st_mtime_ns == before, "what is there is kept"
     assert "relative seed 0" not in again.stderr
+    other = run("study", "--output", folder, *SHORT, "--first-scene", 7)
+    assert (other.returncode, "was made with first_scene 500000, not 7" in other.stderr) == (1, True)
+    assert run("study", "--output", folder, "--show-only").returncode == 0
 
 
 @pytest.mark.parametrize(
