@@ -183,6 +183,8 @@ class Learner(ABC):
         frames = self.practice.stored(episode.id, episode.steps + 1)
         if frames is None:
             frames = encode_episode(self.policy, episode, self.device)
+            visual = frames[:, : self.checkpoint.config.feature_dim]
+            visual.copy_(visual.half())  # as the replay keeps them: a restart finds the same
         actions, rewards = (torch.from_numpy(array).to(self.device) for array in (episode.actions, episode.rewards))
         terminal = episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
         if not known:

@@ -63,12 +63,20 @@ def with_run_folder(context: LaunchContext, settings: GraphSettings) -> GraphSet
     Raises:
         UserError: The folder holds something else, or is in use.
     """
+    _require_known(settings.algorithm)
     folder = Path(settings.run_directory) if settings.run_directory else default_folder(time.strftime("%Y-%m-%d_%H-%M-%S"))
     same = ("task", "episodes", "seed", "real_time_factor", "embodiment", "algorithm")
     options = {"checkpoint": settings.resolved_checkpoint(), **{name: getattr(settings, name) for name in same}}
     folder = open_run(folder, options, settings.resolved_parameter_file())
     context.extend_globals({"run_lock": lock_run(folder)})
     return replace(settings, run_directory=str(folder), checkpoint=_start(settings, folder))
+
+
+def _require_known(algorithm: str) -> None:
+    if algorithm != GraphSettings.algorithm:
+        from mechanic_rl_ros.algorithms.registry import learner_of
+
+        learner_of(algorithm)
 
 
 def _start(settings: GraphSettings, folder: Path) -> str:

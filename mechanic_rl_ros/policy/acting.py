@@ -135,7 +135,7 @@ class Actor:
             previous, stamp_ns = self._previous
             elapsed = round((self._stamp_ns - stamp_ns) / self.embodiment.period_ns)
             if elapsed >= 0:  # else the clock went back
-                return self.policy.resume(observation, samples, self._generator, previous, elapsed, delay)
+                return self.policy.resume(observation, samples, self._generator, previous, elapsed, delay, self.explore)
         return self.policy.sample(observation, samples, self._generator, self.explore)
 
     def load(self, tensors: Mapping[str, Tensor], version: int, metadata: Mapping[str, Any] | None = None) -> None:

@@ -54,7 +54,7 @@ class Denoiser(Head):
         """Denoises fresh noise; see ``Head``. There is nothing to explore beyond it."""
         return self.decode(observation, self._noise(observation, samples, generator), generator)
 
-    def inpaint(self, observation: Tensor, samples: int, generator: torch.Generator, inpainting: Inpainting) -> Tensor:
+    def inpaint(self, observation: Tensor, samples: int, generator: torch.Generator, inpainting: Inpainting, explore: bool = False) -> Tensor:
         """Denoises fresh noise, with what is known in every estimate of the clean chunk; see ``Head``."""
         return self.decode(observation, self._noise(observation, samples, generator), generator, inpainting)
 

@@ -41,7 +41,7 @@ class Head(nn.Module, ABC):
             (samples, T_p, A), normalised.
         """
 
-    def inpaint(self, observation: Tensor, samples: int, generator: torch.Generator, inpainting: Inpainting) -> Tensor:
+    def inpaint(self, observation: Tensor, samples: int, generator: torch.Generator, inpainting: Inpainting, explore: bool = False) -> Tensor:
         """Draws chunks of which something is known, as ``sample`` does.
 
         Raises:

@@ -73,7 +73,9 @@ class Policy(nn.Module):
         """``samples`` chunks, as one batch: (samples, T_p, A) in [-1, 1]; see ``Head.sample``."""
         return self.denormalise(self.head.sample(observation, samples, generator, explore))
 
-    def resume(self, observation: Tensor, samples: int, generator: torch.Generator, previous: Tensor, elapsed: int, delay: int) -> Tensor:
+    def resume(
+        self, observation: Tensor, samples: int, generator: torch.Generator, previous: Tensor, elapsed: int, delay: int, explore: bool = False
+    ) -> Tensor:
         """As ``sample``, but the chunks continue a previous one.
 
         Args:
@@ -83,12 +85,13 @@ class Policy(nn.Module):
             previous: (T_p, A) in [-1, 1].
             elapsed: Periods between the observations of both.
             delay: Actions from now on that the previous chunk will have played before the new one takes effect.
+            explore: See ``sample``.
 
         Raises:
             UserError: This kind of head cannot do that.
         """
         known = continuing(self.normalise(previous), elapsed, self.config.past_actions + delay)
-        return self.denormalise(self.head.inpaint(observation, samples, generator, known))
+        return self.denormalise(self.head.inpaint(observation, samples, generator, known, explore))
 
     def normalise(self, actions: Tensor) -> Tensor:
         """(..., A) in [-1, 1] -> what the head reads."""

@@ -52,6 +52,6 @@ class SteeredDenoiser(Head):
         return self.denoiser.decode(observation, BOUND * self.actor.sample(observation, samples, generator, explore), generator)
 
     @torch.no_grad()
-    def inpaint(self, observation: Tensor, samples: int, generator: torch.Generator, inpainting: Inpainting) -> Tensor:
+    def inpaint(self, observation: Tensor, samples: int, generator: torch.Generator, inpainting: Inpainting, explore: bool = False) -> Tensor:
         """As ``sample``, of chunks of which something is known."""
-        return self.denoiser.decode(observation, BOUND * self.actor.sample(observation, samples, generator), generator, inpainting)
+        return self.denoiser.decode(observation, BOUND * self.actor.sample(observation, samples, generator, explore), generator, inpainting)
