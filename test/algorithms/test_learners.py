@@ -488,3 +488,14 @@ def test_a_learner_that_draws_demonstrations_says_when_there_are_none(checkpoint
     for name, changes in (("dagger", {}), ("awac", {"pretraining_updates": 3, "demonstration_share": 0.0})):
         with pytest.raises(UserError, match="has no demonstrations"):
             begin(name, bare, **changes)
+
+
+def test_a_steered_denoiser_explores_while_it_inpaints_only_where_the_robot_practises(checkpoint):
+    learner = begin("dsrl", checkpoint)
+    observation, previous = torch.randn(1, checkpoint.config.observation_dim), torch.rand(8, 4) - 0.5
+
+    def chunk(seed: int, explore: bool) -> torch.Tensor:
+        return learner.policy.resume(observation, 1, torch.Generator().manual_seed(seed), previous, elapsed=2, delay=1, explore=explore)
+
+    assert torch.equal(chunk(0, False), chunk(1, False))
+    assert not torch.equal(chunk(0, True), chunk(1, True))
