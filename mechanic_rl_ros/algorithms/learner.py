@@ -195,7 +195,7 @@ class Learner(ABC):
         self.episode_ids.add(episode.id)
         for first, last in takeovers(episode):
             ends = last == episode.steps
-            self.demonstrations.add(frames[first : last + 1], actions[first:last], rewards[first:last], True, terminal and ends)
+            self.demonstrations.add(frames[first : last + 1], actions[first:last], rewards[first:last], episode.success, terminal and ends)
         self.successes += episode.success
         self.rewarded += bool(episode.rewards.any())
         if episode.outcome is not Outcome.ABORTED:
@@ -312,7 +312,13 @@ class Learner(ABC):
         critics = {name: tensor for name, tensor in acting.items() if name not in head} or None
         metadata = {**base.metadata, "prefers_best_of_n": self._prefers_best_of_n(), "practised_episodes": len(self.episode_ids), PRACTICE_NOISE: 0.0}
         policy, config = {**self.policy.state_dict(), **head}, replace(base.config, schedule=replace(base.config.schedule, exploration=0.0))
-        return Checkpoint(base.task, base.embodiment, config, policy, critics, base.demonstrations, self.guard.acting_version, metadata)
+        return Checkpoint(base.task, base.embodiment, config, policy, critics, self._demonstrations_to_keep(), self.guard.acting_version, metadata)
+
+    def _demonstrations_to_keep(self) -> dict[str, Tensor] | None:
+        # With what people have shown meanwhile, if anybody has.
+        shown = self.checkpoint.demonstrations
+        before = 0 if shown is None else len(shown["lengths"])
+        return self.demonstrations.as_demonstrations() if self.demonstrations.episodes > before else shown
 
     def _prefers_best_of_n(self) -> bool:
         return self.gate.prefers_best_of_n and any(name.startswith("q.") for name in self.guard.acting)

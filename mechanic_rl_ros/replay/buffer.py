@@ -181,6 +181,14 @@ class ReplayBuffer:
         where = torch.arange(held.frames) + held.start % self._slots
         return self._joined(where).to(self.device)
 
+    def as_demonstrations(self) -> dict[str, Tensor]:
+        """Solved episodes to their end, as ``Checkpoint.demonstrations`` holds them."""
+        held = [item for item in self._index if item.solved and item.terminal]
+        none = torch.zeros(0, dtype=torch.int64, device=self._place)
+        slots = torch.cat([none, *(torch.arange(item.frames, device=self._place) + item.start % self._slots for item in held)])
+        frames, actions = self._joined(slots).half().cpu(), self._frames.columns["actions"][slots].half().cpu()
+        return {"frames": frames, "actions": actions, "lengths": torch.tensor([item.frames for item in held], dtype=torch.int64)}
+
     def sample(self, count: int, generator: torch.Generator, beta: float = 1.0) -> Rows:
         """Draws ``count`` rows with replacement: uniformly, or by priority, with importance weights (N P(i))^-beta (Schaul et al. 2016, section 3.4)."""
         if self._priorities is None:

@@ -126,6 +126,22 @@ def test_what_a_person_did_counts_as_executed_and_as_a_demonstration(checkpoint,
     torch.testing.assert_close(newest.chunks[0, 0], torch.from_numpy(episode.actions[-1]))
 
 
+def test_takeovers_that_ended_well_leave_with_the_checkpoint(checkpoint, world):
+    learner, before = begin("filtered_iql", checkpoint), len(checkpoint.demonstrations["lengths"])
+    solved = taken_over(world, 5)
+    world.max_steps = 5
+    failed = taken_over(world, next(seed for seed in range(40) if abs(_target(world, seed)) > 0.18))
+    assert (solved.success, failed.success) == (True, False)
+    for episode in (solved, failed):
+        learner.add_episode(episode)
+    kept = learner.to_checkpoint().demonstrations
+    assert kept["lengths"].tolist() == [*checkpoint.demonstrations["lengths"].tolist(), solved.steps - 3 + 1]
+    shown = sum(checkpoint.demonstrations["lengths"].tolist())
+    torch.testing.assert_close(kept["frames"][:shown], checkpoint.demonstrations["frames"])
+    torch.testing.assert_close(kept["actions"][shown:-1], torch.from_numpy(solved.actions[3:]).half())
+    assert learner.demonstrations.episodes == before + 2
+
+
 def test_stretches_by_hand_are_found_and_whole_demonstrations_are_none(practise):
     episode = next(episode for episode in map(practise, range(20)) if episode.steps >= 5)
     assert takeovers(episode) == []
