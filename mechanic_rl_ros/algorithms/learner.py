@@ -38,6 +38,9 @@ TunerFactory = Callable[[Iterable[nn.Parameter], str], Any]
 TAKEOVER_FRAMES = 20_000
 """Frames that people may have shown while practising until the oldest demonstrations make room."""
 
+ALL_SOLVED = 40
+"""Episodes without a failure after which somebody should know that there is nothing to gain."""
+
 ROLES = ("actor", "critic", "value")
 """Roles whose scale is shown to people."""
 
@@ -351,7 +354,8 @@ class Learner(ABC):
             return f"not one of {count} episodes succeeded: practice teaches nothing yet, look at the task's reward or start from a better policy"
         if not self.rewarded:
             return f"not one of {count} episodes had a reward, though some succeeded: critics learn nothing, look at the task's reward"
-        return f"all of {count} episodes succeeded: there is nothing to gain, stop here or make the task harder" if self.successes == count else ""
+        solved_all = self.successes == count >= ALL_SOLVED
+        return f"all of {count} episodes succeeded: there is nothing to gain, stop here or make the task harder" if solved_all else ""
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes everything that a bit-equal continuation needs, replacing the previous save in one step.
