@@ -314,8 +314,8 @@ def test_ruined_weights_are_withheld_and_the_reason_is_said_until_the_learner_go
     assert school.exported() == before
     school.send(f"e{3 + PATIENCE}")
     status = school.await_status(lambda status: status.rollbacks == 1, "going back")
-    assert "went back to version 0" in status.reason
-    assert status.version == before + 5 * PATIENCE + 1
+    school.probe.wait_for(lambda: "went back to version 0" in school.process.output, "the reason")
+    assert status.version > before + 5 * PATIENCE, "what its young critics have to learn again follows at once, as later versions"
     school.await_weights(status.version)
     assert "withheld: weights: tensor head." in school.process.output
 
