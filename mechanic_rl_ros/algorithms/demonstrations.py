@@ -12,7 +12,7 @@ from torch import Tensor
 from mechanic_rl_ros.data import Episode, Source
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import HeadConfig, PolicyConfig
+from mechanic_rl_ros.policy.config import HeadConfig
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
 from mechanic_rl_ros.tuner import RelativeMechanic
@@ -50,18 +50,18 @@ def pack_demonstrations(episodes: Sequence[Episode], frames: Sequence[Tensor]) -
     }
 
 
-def answers_with_what_is_executed(config: PolicyConfig, head: type) -> bool:
-    """Whether a policy has such a head, and of the right length: nothing would teach it actions that come after those that are executed."""
-    return isinstance(config.head, head) and config.prediction_horizon == config.past_actions + config.action_horizon
-
-
 def with_cloned_head(checkpoint: Checkpoint, head: HeadConfig, updates: int, seed: int, device: torch.device | str = "cpu") -> Checkpoint:
-    """A checkpoint with the same encoders and another head, cloned from its demonstrations, which answers with exactly the actions that are executed.
+    """A checkpoint with the same encoders and another head, cloned from its demonstrations; the same one if it has such a head already.
+
+    The head answers with exactly the actions that are executed: nothing would teach it those that come after.
 
     Raises:
         UserError: The checkpoint has no demonstrations, or its actions are in other units than [-1, 1].
     """
-    config = replace(checkpoint.config, head=head, prediction_horizon=checkpoint.config.past_actions + checkpoint.config.action_horizon, steering=0)
+    length = checkpoint.config.past_actions + checkpoint.config.action_horizon
+    if isinstance(checkpoint.config.head, type(head)) and checkpoint.config.prediction_horizon == length:
+        return checkpoint
+    config = replace(checkpoint.config, head=head, prediction_horizon=length, steering=0)
     torch.manual_seed(seed)
     generator = torch.Generator(device=device).manual_seed(seed)
     policy = Policy(config).to(device)

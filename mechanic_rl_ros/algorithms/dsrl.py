@@ -7,15 +7,13 @@ the same chunk of the same noise, which both rely on.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from mechanic_rl_ros.algorithms.critics import CriticConfig, CriticLearner
-from mechanic_rl_ros.algorithms.sac import Temperature
+from mechanic_rl_ros.algorithms.soft_actor import SoftActorConfig, SoftActorLearner
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.critic import TwinQ
@@ -24,27 +22,23 @@ from mechanic_rl_ros.policy.steered import SteeredDenoiser
 
 
 @dataclass(frozen=True)
-class DsrlConfig(CriticConfig):
+class DsrlConfig(SoftActorConfig):
     """Settings of DSRL.
 
     Attributes:
-        target_entropy: Of the chosen noise, nats per number; the weight of the entropy finds itself.
-        first_temperature: That weight at the start.
         width: Hidden width of the actor.
     """
 
     SECTION: ClassVar[str] = "dsrl"
 
     target_entropy: float = field(default=0.0, metadata={"low": -10.0, "high": 0.69})
-    first_temperature: float = field(default=0.01, metadata={"low": 1e-6, "high": 10.0})
     width: int = field(default=256, metadata={"low": 8, "high": 4096})
 
 
-class Dsrl(CriticLearner):
+class Dsrl(SoftActorLearner):
     """See the module."""
 
     Config = DsrlConfig
-    farthest = math.inf
 
     @classmethod
     def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
@@ -66,15 +60,14 @@ class Dsrl(CriticLearner):
         return replace(checkpoint, config=config, policy=policy.state_dict(), critics=None)
 
     def build(self) -> None:
-        """Q of chunks, Q of noise, and the weight of the entropy; the denoiser learns nothing."""
+        """Q of noise beside Q of chunks; the denoiser learns nothing."""
         super().build()
         head = self._head()
         head.denoiser.requires_grad_(False)
         whole = replace(self.checkpoint.config, past_actions=0, action_horizon=self.checkpoint.config.prediction_horizon)
-        self.noise_q, self.temperature = TwinQ(whole).to(self.device), Temperature(self.config.first_temperature).to(self.device)
-        self.networks.update(noise_q=self.noise_q, temperature=self.temperature)
+        self.noise_q = TwinQ(whole).to(self.device)
+        self.networks["noise_q"] = self.noise_q
         self.tune("value", self.noise_q.parameters())
-        self.tune("temperature", self.temperature.parameters())
 
     def learn(self) -> None:
         """Q of chunks by what the steered policy does next, Q of noise by Q of chunks; the actor once they had updates of their own."""
@@ -90,14 +83,8 @@ class Dsrl(CriticLearner):
             worth = self.target_q(observation, self._chunks(observation, noise))
         self.descend("value", (self.noise_q(observation, noise) - worth).square().mean(dim=1).sum())
         if self.actor_learns:
-            self._update_actor(head, observation)
-
-    def _update_actor(self, head: SteeredDenoiser, observation: Tensor) -> None:
-        noise, log_probability = head.draw(observation, self.generator)
-        weight = self.temperature.log_weight.detach().exp()
-        self.losses["actor_loss"] = self.descend("actor", (weight * log_probability - self.noise_q(observation, noise).amin(0)).mean())
-        missing = self.config.target_entropy * noise[0].numel() + log_probability.detach().mean()
-        self.descend("temperature", -self.temperature.log_weight * missing)
+            noise, log_probability = head.draw(observation, self.generator)
+            self.climb(noise, log_probability, self.noise_q(observation, noise).amin(0))
 
     def _chunks(self, observation: Tensor, noise: Tensor) -> Tensor:
         return self.policy.denormalise(self._head().denoiser.decode(observation, noise))

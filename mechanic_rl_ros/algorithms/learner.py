@@ -313,7 +313,8 @@ class Learner(ABC):
         base, acting = self.checkpoint, self.guard.acting
         head = {name: tensor for name, tensor in acting.items() if name.startswith("head.")}
         critics = {name: tensor for name, tensor in acting.items() if name not in head} or None
-        metadata = {**base.metadata, "prefers_best_of_n": self._prefers_best_of_n(), "practised_episodes": len(self.episode_ids), PRACTICE_NOISE: 0.0}
+        metadata = {**base.metadata, "prefers_best_of_n": self._prefers_best_of_n(), "practised_episodes": len(self.episode_ids)}
+        metadata.pop(PRACTICE_NOISE, None)
         policy, config = {**self.policy.state_dict(), **head}, replace(base.config, schedule=replace(base.config.schedule, exploration=0.0))
         return Checkpoint(base.task, base.embodiment, config, policy, critics, self._demonstrations_to_keep(), self.guard.acting_version, metadata)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.algorithms.critics import CriticConfig, CriticLearner
-from mechanic_rl_ros.algorithms.demonstrations import answers_with_what_is_executed, with_cloned_head
+from mechanic_rl_ros.algorithms.demonstrations import with_cloned_head
 from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import DeterministicConfig
@@ -62,8 +62,6 @@ class Td3(CriticLearner):
         Raises:
             UserError: There is nothing to clone it from.
         """
-        if answers_with_what_is_executed(checkpoint.config, DeterministicConfig):
-            return checkpoint
         return with_cloned_head(checkpoint, DeterministicConfig(), config.head_updates, seed, device)
 
     def build(self) -> None:

@@ -1,0 +1,58 @@
+"""What learners with an actor of known entropy have in common: it climbs a critic and stays as undecided as is wanted (Haarnoja et al., 2018)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mechanic_rl_ros.algorithms.critics import CriticConfig, CriticLearner
+
+
+@dataclass(frozen=True)
+class SoftActorConfig(CriticConfig):
+    """Settings of learners with a soft actor.
+
+    Attributes:
+        target_entropy: Of what the actor draws, nats per number; the weight of the entropy finds itself.
+        first_temperature: That weight at the start.
+    """
+
+    target_entropy: float = field(default=-1.0, metadata={"low": -10.0, "high": 0.69})
+    first_temperature: float = field(default=0.01, metadata={"low": 1e-6, "high": 10.0})
+
+
+class SoftActorLearner(CriticLearner):
+    """Q as of every learner with critics, and the weight of the entropy as its logarithm."""
+
+    farthest = math.inf
+
+    def build(self) -> None:
+        """Q, and the weight."""
+        super().build()
+        self.temperature = Temperature(self.config.first_temperature).to(self.device)
+        self.networks["temperature"] = self.temperature
+        self.tune("temperature", self.temperature.parameters())
+
+    def climb(self, drawn: Tensor, log_probability: Tensor, worth: Tensor) -> None:
+        """One update of actor and weight.
+
+        Args:
+            drawn: (B, ...), what the actor drew, with gradients.
+            log_probability: (B,), with gradients.
+            worth: (B,), what the critic says of it, with gradients.
+        """
+        weight = self.temperature.log_weight.detach().exp()
+        self.losses["actor_loss"] = self.descend("actor", (weight * log_probability - worth).mean())
+        missing = self.config.target_entropy * drawn[0].numel() + log_probability.detach().mean()
+        self.descend("temperature", -self.temperature.log_weight * missing)
+
+
+class Temperature(nn.Module):
+    """The weight of the entropy, as a logarithm that is learned."""
+
+    def __init__(self, first: float) -> None:
+        super().__init__()
+        self.log_weight = nn.Parameter(torch.tensor(first).log())
