@@ -14,9 +14,14 @@ FURTHEST_NS = 1_000_000_000  # a chunk stamped later than this from now comes fr
 class ChunkPlayer:
     """Plays the newest chunk; one that starts later waits while the old one goes on."""
 
-    def __init__(self, action_dim: int) -> None:
-        """``action_dim``: numbers in one action."""
-        self._action_dim = action_dim
+    def __init__(self, action_dim: int, blend_ns: int = 0) -> None:
+        """Makes one that plays nothing.
+
+        Args:
+            action_dim: Numbers in one action.
+            blend_ns: Time in which one action, also the last one of a chunk, turns into the next; the gripper, the last number, does so at once.
+        """
+        self._action_dim, self._blend_ns = action_dim, blend_ns
         self.late_actions = 0
         self.refused_chunks = 0
         self.clear()
@@ -25,6 +30,9 @@ class ChunkPlayer:
         """Forgets all chunks; counters stay."""
         self._playing: ActionChunk | None = None
         self._waiting: ActionChunk | None = None
+        self._place: tuple[int, int] | None = None  # chunk and action that are played
+        self._since_ns = 0  # when that began
+        self._before = self._last = np.empty(0, np.float32)  # what was played when it began, and last
 
     def add(self, chunk: ActionChunk) -> None:
         """Takes a chunk over; a malformed one, or one older than what is there, is refused and counted."""
@@ -41,7 +49,21 @@ class ChunkPlayer:
         if chunk is None:
             return None
         index = (now_ns - chunk.stamp_ns) // chunk.period_ns
-        return (chunk, chunk.actions[index]) if 0 <= index < len(chunk.actions) else None
+        if not 0 <= index < len(chunk.actions):
+            self._last = np.empty(0, np.float32)
+            return None
+        return chunk, self._blended(now_ns, (chunk.stamp_ns, index), chunk.actions[index])
+
+    def _blended(self, now_ns: int, place: tuple[int, int], action: NDArray[np.float32]) -> NDArray[np.float32]:
+        if place != self._place:
+            self._place, self._since_ns, self._before = place, now_ns, self._last
+        elapsed = now_ns - self._since_ns
+        if len(self._before) and 0 <= elapsed < self._blend_ns and np.isfinite(self._before).all() and np.isfinite(action).all():
+            self._last = self._before + np.float32(elapsed / self._blend_ns) * (action - self._before)
+            self._last[-1] = action[-1]
+        else:
+            self._last = action
+        return self._last
 
     def _take_over(self, now_ns: int) -> None:
         chunk = self._waiting

@@ -1,4 +1,4 @@
-"""Decides, 50 times a second, what the arm does next. Its default is to hold still.
+"""Decides, 100 times a second, what the arm does next. Its default is to hold still.
 
 Everything is judged by stamps. The commander integrates from its own last command, because measurements are delayed; it
 follows the measurement again (resynchronises) when it starts, when the clock went back and when both have drifted apart.
@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from mechanic_rl_ros.data import ActionChunk, Source
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety import limits
+from mechanic_rl_ros.safety.action_space import ActionSpace
 from mechanic_rl_ros.safety.chunk_player import ChunkPlayer
-from mechanic_rl_ros.safety.limiter import MARGIN, JointLimiter
+from mechanic_rl_ros.safety.limits import SafetyLimits
+from mechanic_rl_ros.safety.motion import Motion
 from mechanic_rl_ros.safety.reading import JointReading
-from mechanic_rl_ros.safety.servo import Servo
-from mechanic_rl_ros.sim.trajectory import Trajectory, TrajectoryController
+from mechanic_rl_ros.sim.trajectory import Trajectory
 
 DRIFT = 0.2  # rad between command and measurement that calls for a resynchronisation; a reading 60 ms old lags by less
 ALIGN_S = 0.2  # s that a resynchronisation takes at least
@@ -28,9 +29,15 @@ ALIGN_ACCELERATION = 2.0  # rad/s^2, at most, while resynchronising: below every
 OVERRIDE_AGE_NS = 300_000_000  # an operator's command older than this stops the arm
 FUTURE_NS = 50_000_000  # stamps may be this far ahead of the clock
 RANGE_TOLERANCE = 0.01  # rad beyond the position limits that a measurement may show
+BLEND_NS = 20_000_000  # over which one action turns into the next
+CHUNK_AGE_S = 0.8  # age of the newest observation that a chunk was computed from, beyond which it is no longer followed
+HOME_GAIN = 2.0  # 1/s
+HOME_SPEED = 0.5  # rad/s of the fastest joint on the way home
+AT_HOME = 0.005  # rad from home that count as there
 RESYNCHRONISING, ALIGNING = "resynchronising", "resynchronising, moving to the measured position"
+HOMING, EMERGENCY = "going home", "emergency stop"
 STANDING_TICKS = 2  # ticks without progress of the clock after which it counts as having stood still
-LONGEST_GAP = 5  # periods between two ticks beyond which the clock counts as having jumped
+LONGEST_GAP = 10  # periods between two ticks beyond which the clock counts as having jumped
 
 _State = tuple[NDArray[np.float64], NDArray[np.float64]]  # commanded positions (rad) and velocities (rad/s), (7,) each
 
@@ -49,7 +56,7 @@ class Command:
         chunk_stamp_ns: Of the chunk that is played, or of the operator's command.
         holding: Why the arm holds or stops, "" while it follows an action.
         late_actions: Actions dropped so far because their interval had passed.
-        limited: Names of the limits that changed the command: workspace, joint_limits, acceleration.
+        limited: Names of the limits that changed the command: workspace, table, keep_out, joint_position, joint_velocity, acceleration, jerk, tcp_speed.
     """
 
     trajectory: Trajectory | None
@@ -79,16 +86,24 @@ class _Intent:
 class Commander:
     """Plays action chunks within the limits of robot and workspace; watches over everything that arrives."""
 
-    def __init__(self, embodiment: Embodiment, period_s: float = 0.02) -> None:
-        """``period_s``: nominal seconds between two calls of ``tick``."""
-        self._scales = np.array([channel.scale for channel in embodiment.action])
-        self._max_age_ns = round(embodiment.joints.max_age * 1e9)
-        self._player = ChunkPlayer(len(embodiment.action))
-        self._servo = Servo(embodiment)
-        self._limiter = JointLimiter(period_s)
+    def __init__(self, embodiment: Embodiment, period_s: float = 0.01, bounds: SafetyLimits | None = None, chunk_age_s: float = CHUNK_AGE_S) -> None:
+        """Makes one that holds until ``start``.
+
+        Args:
+            embodiment: The robot.
+            period_s: Nominal seconds between two calls of ``tick``.
+            bounds: Limits, beside the workspace of the embodiment; those of config/limits/fr3.yaml when left out.
+            chunk_age_s: Seconds after its observation for which a chunk is followed.
+        """
+        self._dim, self._home = len(embodiment.action), np.array(embodiment.joints.home)
+        self._max_age_ns, self._chunk_age_ns = round(embodiment.joints.max_age * 1e9), round(chunk_age_s * 1e9)
+        self._bounds = bounds or SafetyLimits.load()
+        self._player = ChunkPlayer(self._dim, BLEND_NS)
+        self._actions = ActionSpace(embodiment)
+        self._motion = Motion(embodiment, self._bounds, period_s)
         self._longest_gap_ns = round(LONGEST_GAP * period_s * 1e9)
         self._reading: JointReading | None = None
-        self._motion: TrajectoryController | None = None  # what the arm's trajectory controller desires, as far as we know
+        self._emergency, self._homing = False, False
         self._override: tuple[NDArray[np.float64], int] | None = None
         self._stopped = "not started"
         self._synchronised = False
@@ -123,31 +138,57 @@ class Commander:
         self._override = None if action is None else (np.asarray(action, dtype=np.float64), stamp_ns)
 
     def start(self, not_before_ns: int = 0) -> None:
-        """Lets the arm move, from where it is measured to be; chunks from before are forgotten.
+        """Lets the arm move, from where it is measured to be, unless an emergency stop is in force; chunks from before are forgotten.
 
         Args:
             not_before_ns: Measurements stamped earlier do not count: give the time at which the arm was last moved by someone else, a reset for example.
         """
-        self._stopped = ""
-        self._synchronised = False
+        if self._emergency:
+            return
+        self._stopped, self._homing = "", False
         self._not_before_ns = max(self._not_before_ns, not_before_ns)
         self._player.clear()
-        if self._last_tick_ns is not None and self._motion is not None and self._last_tick_ns >= max(self._motion.end_ns, self._settled_at_ns):
-            self._motion = None  # whoever moved the arm meanwhile, its controller now desires what is measured
+        self._follow_measurement()
 
     def stop(self, reason: str) -> None:
         """Stops the arm smoothly and holds it until ``start``; ``reason`` is told in every command. An operator who wants the arm says so anew."""
-        self._stopped, self._override = reason or "stopped", None
+        self._stopped = EMERGENCY if self._emergency else reason or "stopped"
+        self._override, self._homing = None, False
         self._player.clear()
+
+    def go_home(self) -> bool:
+        """While stopped: moves the arm to its home posture and opens the hand. False where it is not stopped, or by an emergency."""
+        if not self._stopped or self._emergency:
+            return False
+        self._homing = True
+        self._follow_measurement()
+        return True
+
+    @property
+    def emergency(self) -> bool:
+        """Whether an emergency stop is in force."""
+        return self._emergency
+
+    def emergency_stop(self) -> None:
+        """Stops the arm as ``stop`` does; it stays so, whatever is asked for, until ``reset_emergency_stop``."""
+        self._emergency = True
+        self.stop(EMERGENCY)
+
+    def reset_emergency_stop(self) -> None:
+        """Allows the next ``start``. By itself it moves nothing."""
+        self._emergency = False
+        self.stop("the emergency stop was reset, the next episode may begin")
 
     def tick(self, now_ns: int) -> Command:
         """What to send at ``now_ns``. Never raises for anything that arrived."""
         self._watch_clock(now_ns)
         reading = self._fresh_reading(now_ns)
-        state = None if self._motion is None else self._motion.sample(now_ns)
+        state = None if self._motion.controller is None else self._motion.controller.sample(now_ns)
         due = self._player.due(now_ns)  # also while holding, so that late actions are counted
         obstacle = self._obstacle(now_ns, state, reading)
-        intent = _Intent(obstacle) if obstacle else self._choose(now_ns, due)
+        if obstacle:
+            self._player.clear()  # when nothing is in the way any more, only what was planned since then counts
+        intent = _Intent(obstacle) if obstacle else _Intent(HOMING) if self._homing else self._choose(now_ns, due)
         if obstacle == RESYNCHRONISING and reading is not None and (state is None or not state[1].any()):
             return self._command(intent, self._align(now_ns, state, reading), [])
         trajectory, limited = self._move(now_ns, state, intent)
@@ -166,9 +207,9 @@ class Commander:
         if elapsed_ns < 0 or elapsed_ns > self._longest_gap_ns or (stood and elapsed_ns > 0):
             self._synchronised = False
             self._aligned_at_ns = now_ns
-            if self._motion is not None:
-                self._settled_at_ns = now_ns + max(self._motion.end_ns - last_ns, self._settled_at_ns - last_ns, 0)
-                self._motion.hold(self._motion.final)
+            if self._motion.controller is not None:
+                self._settled_at_ns = now_ns + max(self._motion.controller.end_ns - last_ns, self._settled_at_ns - last_ns, 0)
+                self._motion.controller.hold(self._motion.controller.final)
 
     def _forget(self) -> None:
         """Drops all that carries a stamp of before the clock went back. An operator keeps the arm: his last command is only stale."""
@@ -189,7 +230,7 @@ class Commander:
 
     def _obstacle(self, now_ns: int, state: _State | None, reading: JointReading | None) -> str:
         """Why nothing may be followed now, or ""."""
-        if self._stopped:
+        if self._stopped and not self._homing:
             return self._stopped
         if reading is None:
             return "joint state is stale or missing"
@@ -208,50 +249,61 @@ class Commander:
             action, stamp_ns = self._override
             if not -FUTURE_NS <= now_ns - stamp_ns <= OVERRIDE_AGE_NS:
                 return _Intent("operator's command is stale")
-            if action.shape != self._scales.shape or not np.isfinite(action).all():
+            if action.shape != (self._dim,) or not np.isfinite(action).all():
                 return _Intent("operator's command is malformed")
             return _Intent("", _clip(action), Source.HUMAN, stamp_ns=stamp_ns)
         if due is None:
             return _Intent("no action for now")
         chunk, planned = due
+        if now_ns - chunk.stamp_ns > self._chunk_age_ns:
+            return _Intent("no fresh chunk")
         if not np.isfinite(planned).all():
             return _Intent("action is not finite")
         return _Intent("", _clip(planned), chunk.source, chunk.policy_version, chunk.best_of_n, chunk.stamp_ns)
 
     def _move(self, now_ns: int, state: _State | None, intent: _Intent) -> tuple[Trajectory | None, list[str]]:
         """Trajectory towards what is intended; without an action, towards rest."""
-        if state is None or self._motion is None or self._standing or not self._synchronised or now_ns < self._aligned_at_ns:
+        if state is None or self._standing or not self._synchronised or now_ns < self._aligned_at_ns:
             return None, []  # where the arm's controller is, is not certain; what was sent before ends at rest by itself
-        q, v = state
-        if intent.action is None and not v.any():
-            return None, []
-        wish, limited = np.zeros(7), list[str]()
-        if intent.action is not None:
-            wish, limited = self._servo.joint_velocity(q, self._scales[:3] * intent.action[:3])
-        next_v, held_back = self._limiter.next_velocity(q, v, wish)
-        trajectory = self._limiter.trajectory(q, v, next_v)
-        self._motion.set_trajectory(trajectory, now_ns)
-        return trajectory, limited + held_back
+        if intent.holding == HOMING:
+            return self._motion.go_on(now_ns, self._towards_home)
+        action = intent.action
+        if action is None:
+            return self._motion.stop(now_ns), []
+        return self._motion.go_on(now_ns, lambda q: self._actions.joint_velocity(q, action))
+
+    def _towards_home(self, q: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
+        way = self._home - q
+        if np.abs(way).max() < AT_HOME:
+            self._homing = False
+        wish = HOME_GAIN * way
+        return wish * min(1.0, HOME_SPEED / max(float(np.abs(wish).max()), 1e-9)), []
+
+    def _follow_measurement(self) -> None:
+        self._synchronised = False
+        controller = self._motion.controller
+        if self._last_tick_ns is not None and controller is not None and self._last_tick_ns >= max(controller.end_ns, self._settled_at_ns):
+            self._motion.controller = None  # whoever moved the arm meanwhile, its controller now desires what is measured
 
     def _align(self, now_ns: int, state: _State | None, reading: JointReading) -> Trajectory:
         """From rest at the last command to rest at the measured positions, slowly."""
         if state is None:
             start = goal = np.clip(reading.positions, limits.POSITION_LOWER, limits.POSITION_UPPER)
         else:
-            start, goal = state[0], np.clip(reading.positions, limits.POSITION_LOWER + MARGIN, limits.POSITION_UPPER - MARGIN)
+            margin = self._bounds.position_margin
+            start, goal = state[0], np.clip(reading.positions, limits.POSITION_LOWER + margin, limits.POSITION_UPPER - margin)
         distance = float(np.abs(goal - start).max())
         # A cubic from rest to rest peaks at a speed of 1.5 distance / duration and at an acceleration of 6 distance / duration^2.
         duration = max(ALIGN_S, 1.5 * distance / ALIGN_SPEED, float(np.sqrt(6.0 * distance / ALIGN_ACCELERATION)))
         trajectory = Trajectory(np.array([duration, duration + ALIGN_S]), np.stack([goal, goal]), np.zeros((2, 7)))
-        self._motion = TrajectoryController(start)
-        self._motion.set_trajectory(trajectory, now_ns)
+        self._motion.begin(start, trajectory, now_ns)
         self._synchronised = True
         self._aligned_at_ns = now_ns + round(duration * 1e9)
         return trajectory
 
     def _command(self, intent: _Intent, trajectory: Trajectory | None, limited: list[str]) -> Command:
-        action = np.zeros(len(self._scales), dtype=np.float32) if intent.action is None else intent.action
-        finger = None if intent.action is None else (0.0 if action[-1] > 0.0 else float(self._scales[-1]))
+        action = np.zeros(self._dim, dtype=np.float32) if intent.action is None else intent.action
+        finger = self._finger(intent)
         return Command(
             trajectory=trajectory,
             finger=finger,
@@ -264,6 +316,13 @@ class Commander:
             late_actions=self._player.late_actions,
             limited=tuple(limited),
         )
+
+    def _finger(self, intent: _Intent) -> float | None:
+        """Per-finger position, m, within the width that is allowed."""
+        widest = 0.5 * self._bounds.grip_width
+        if intent.holding == HOMING:
+            return widest
+        return None if intent.action is None else min(self._actions.finger(intent.action), widest)
 
 
 def _clip(action: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -71,8 +71,21 @@ class Kinematics:
         jacobian[3:] = axes.T
         return position, rotation, jacobian
 
+    def frames(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Poses (N, 8, 4, 4) in ``fr3_link0`` at joint positions ``q`` (N, 7): the seven joint frames, then the tool centre point."""
+        cosine, sine = np.cos(q), np.sin(q)
+        turns = np.broadcast_to(np.eye(4), (*q.shape, 4, 4)).copy()
+        turns[..., 0, 0], turns[..., 1, 1], turns[..., 1, 0], turns[..., 0, 1] = cosine, cosine, sine, -sine
+        steps = self._origins @ turns
+        frames = np.empty((len(q), 8, 4, 4))
+        frames[:, 0] = steps[:, 0]
+        for joint in range(1, 7):
+            np.matmul(frames[:, joint - 1], steps[:, joint], out=frames[:, joint])
+        np.matmul(frames[:, 6], self._tool, out=frames[:, 7])
+        return frames
+
     def _chain(self, q: ArrayLike) -> NDArray[np.float64]:
-        """Poses (8, 4, 4): the seven joint frames, then the tool centre point."""
+        """Poses (8, 4, 4): the seven joint frames, then the tool centre point. The same as ``frames`` for one, at half of its cost."""
         angles = np.asarray(q, dtype=np.float64)
         cosine, sine = np.cos(angles), np.sin(angles)
         turns = self._turns

@@ -14,7 +14,7 @@ from mechanic_rl_ros.observe import Observer
 from mechanic_rl_ros.safety.commander import Command, Commander
 from mechanic_rl_ros.sim.simulation import Simulation
 
-COMMAND_S = 0.02  # s between two commands, as in the live graph
+COMMAND_S = 0.01  # s between two commands, as in the live graph
 LONGEST_START = 100  # commands until the arm must be ready
 
 

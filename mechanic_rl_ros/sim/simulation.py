@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.paths import description_directory
+from mechanic_rl_ros.safety import limits
 from mechanic_rl_ros.safety.reading import JointReading
 from mechanic_rl_ros.sim.render import make_renderer
 from mechanic_rl_ros.sim.tasks import TaskReading, load_task
@@ -18,7 +19,7 @@ __all__ = ["JointReading", "Simulation"]
 
 CONTROL_STEPS = 2  # physics steps between two samples of the trajectory controller
 FINGER_SPEED = 0.2  # m/s, velocity limit of fr3_finger_joint1 in franka_description
-FINGER_OPEN = 0.04  # m
+FINGER_OPEN = limits.FINGER_OPEN
 
 
 class Simulation:

@@ -7,13 +7,15 @@ they are not, and its last point is held.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mechanic_rl_ros.errors import UserError
+
+ROUNDING_S = 1e-8  # of times
 
 
 @dataclass(frozen=True)
@@ -86,22 +88,30 @@ class TrajectoryController:
 
     def sample(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Desired positions (J,), rad, and velocities (J,), rad/s, at ``now_ns``."""
+        return self.state(now_ns)[:2]
+
+    def state(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Desired positions (J,), rad, velocities (J,), rad/s, and accelerations (J,), rad/s^2, at ``now_ns``; at a point, those of the piece before it."""
         elapsed = (now_ns - self._start_ns) * 1e-9
         if len(self._times) == 1 or elapsed >= self._times[-1]:
-            return self._positions[-1].copy(), np.zeros(self._positions.shape[1])
-        segment = max(bisect_right(self._times, elapsed) - 1, 0)
+            return self._positions[-1].copy(), np.zeros(self._positions.shape[1]), np.zeros(self._positions.shape[1])
+        segment = max(bisect_left(self._times, elapsed - ROUNDING_S) - 1, 0)
         length = self._times[segment + 1] - self._times[segment]
-        share = max((elapsed - self._times[segment]) / length, 0.0)
+        share = min(max((elapsed - self._times[segment]) / length, 0.0), 1.0)
         p0, p1 = self._positions[segment], self._positions[segment + 1]
         if self._velocities is None:
-            return p0 + share * (p1 - p0), (p1 - p0) / length
+            return p0 + share * (p1 - p0), (p1 - p0) / length, np.zeros(len(p0))
         return _cubic(share, length, p0, p1, self._velocities[segment], self._velocities[segment + 1])
 
 
 def _cubic(
     s: float, length: float, p0: NDArray[np.float64], p1: NDArray[np.float64], v0: NDArray[np.float64], v1: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Position and velocity at share ``s`` of the cubic with the given ends, which lasts ``length`` seconds."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Position, velocity and acceleration at share ``s`` of the cubic with the given ends, which lasts ``length`` seconds."""
     v0, v1, way = v0 * length, v1 * length, p1 - p0
     curve, bend = 3.0 * way - 2.0 * v0 - v1, v0 + v1 - 2.0 * way
-    return p0 + s * (v0 + s * (curve + s * bend)), (v0 + s * (2.0 * curve + 3.0 * s * bend)) / length
+    return (
+        p0 + s * (v0 + s * (curve + s * bend)),
+        (v0 + s * (2.0 * curve + 3.0 * s * bend)) / length,
+        (2.0 * curve + 6.0 * s * bend) / length**2,
+    )

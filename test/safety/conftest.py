@@ -10,7 +10,7 @@ from mechanic_rl_ros.safety.reading import JointReading
 from mechanic_rl_ros.sim.trajectory import TrajectoryController
 
 MS = 1_000_000
-PERIOD_NS = 20 * MS
+PERIOD_NS = 10 * MS
 
 
 class Arm:

@@ -23,8 +23,8 @@ chunks = st.tuples(st.just("chunk"), actions, stamps, st.sampled_from([100 * MS,
 broken = st.tuples(st.just("broken"), st.lists(numbers, min_size=4, max_size=4))
 overrides = st.tuples(st.just("override"), st.one_of(st.none(), actions), stamps)
 joints = st.tuples(st.just("joints"), st.sampled_from([0.0, 0.0, 0.0, 0.01, 0.3, -2.0, float("nan"), 1e300]), stamps)
-runs = st.tuples(st.just("run"), st.integers(1, 25))
-blind = st.tuples(st.just("blind"), st.integers(1, 25))
+runs = st.tuples(st.just("run"), st.integers(1, 50))
+blind = st.tuples(st.just("blind"), st.integers(1, 50))
 clocks = st.tuples(st.just("clock"), st.sampled_from([-10_000, -40, -1, 1, 15, 60, 150, 10_000, 10**9]))
 pauses = st.tuples(st.just("pause"), st.integers(2, 30))  # one standing tick is forgiven: two timer calls may fall on the same instant
 others = st.sampled_from([("start",), ("start",), ("stop",), ("moved", 0.4), ("moved", -1.0)])
@@ -42,24 +42,25 @@ class World:
         self.robot = TrajectoryController(pose)
         self.robot_ns = 0
         self.now_ns = 50_000_000_000
+        self.velocities = []  # of the robot, every millisecond since it was last put somewhere by hand
 
     def play(self, events):
         self.commander.start()
-        for name, *values in [("run", 20), ("chunk", [1.0, -1.0, 1.0, 1.0], 0, 100 * MS, 8), *events, ("run", 20)]:
+        for name, *values in [("run", 40), ("chunk", [1.0, -1.0, 1.0, 1.0], 0, 100 * MS, 8), *events, ("run", 40)]:
             getattr(self, name)(*values)
 
     def run(self, ticks):
         for _ in range(ticks):
             self.joints(0.0, 0)
-            self._tick(20 * MS, 20 * MS)
+            self._tick(10 * MS, 10 * MS)
 
     def blind(self, ticks):
         for _ in range(ticks):
-            self._tick(20 * MS, 20 * MS)
+            self._tick(10 * MS, 10 * MS)
 
     def pause(self, ticks):
         for _ in range(ticks):
-            self._tick(0, 20 * MS)
+            self._tick(0, 10 * MS)
 
     def clock(self, milliseconds):
         """The commander's clock jumps; small steps are real time that passes between two ticks."""
@@ -78,9 +79,9 @@ class World:
         """A chunk in good time with an action that may be anything, played for a while after a start."""
         self.commander.set_override(None, self.now_ns)
         self.start()
-        self.run(20)
+        self.run(40)
         self.chunk(action, 0, 100 * MS, 8)
-        self.run(10)
+        self.run(20)
 
     def override(self, action, stamp_ms):
         self.commander.set_override(action, self.now_ns + stamp_ms * MS)
@@ -99,11 +100,12 @@ class World:
             self.run(1)
         q, _ = self.robot.sample(self.robot_ns)
         self.robot.hold(np.clip(q + offset, limits.POSITION_LOWER + 0.05, limits.POSITION_UPPER - 0.05))
+        self.velocities.clear()
         self.commander.start(not_before_ns=self.now_ns)
 
     def _tick(self, clock_ns, real_ns):
         reading = self.commander._reading
-        if self.commander._motion is None and reading is not None:
+        if self.commander._motion.controller is None and reading is not None:
             self.robot.hold(np.clip(reading.positions, limits.POSITION_LOWER, limits.POSITION_UPPER))  # the first reading is believed: it is where the arm is
         speed = np.abs(self.robot.sample(self.robot_ns)[1]).max()
         command = self.commander.tick(self.now_ns)
@@ -113,14 +115,25 @@ class World:
             self._check_limits(command.trajectory)
             if not fresh:
                 assert command.source is Source.HOLD
-                assert self._top_speed(command.trajectory) <= speed + 1e-6
+                assert self._top_speed(command.trajectory) <= speed + limits.ACCELERATION * 0.02, "what was sent in the last two periods still counts"
+                assert command.trajectory.times_s[-1] <= 0.15
         if command.holding:
             assert command.source is Source.HOLD
             assert not command.action.any()
         assert np.isfinite(command.action).all()
         assert (np.abs(command.action) <= 1.0).all()
         self.now_ns += clock_ns
-        self.robot_ns += real_ns
+        self._pass(real_ns)
+
+    def _pass(self, real_ns):
+        """The robot goes on; every millisecond it looks at its own acceleration and jerk, as its controller does."""
+        for _ in range(real_ns // MS):
+            self.velocities.append(self.robot.sample(self.robot_ns)[1])
+            self.robot_ns += MS
+        accelerations = np.diff(self.velocities[-130:], axis=0) / 1e-3
+        if len(accelerations) > 1:
+            assert np.abs(accelerations).max() <= limits.ACCELERATION
+            assert np.abs(np.diff(accelerations, axis=0)).max() / 1e-3 <= limits.JERK
 
     def _samples(self, trajectory):
         times = self.robot_ns + (np.linspace(0.0, trajectory.times_s[-1], 40) * 1e9).astype(np.int64)
