@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from mechanic_rl_ros.embodiment import embodiment_path, load_embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.paths import config_directory, description_directory
 
 
-def robot_description(simulation: str = "none", *, namespace: str = "") -> str:
+def robot_description(simulation: str = "none", *, namespace: str = "", embodiment: str | os.PathLike[str] = "fr3") -> str:
     """URDF of the FR3 with hand and cameras.
 
     Args:
         simulation: ``none`` for robot_state_publisher and RViz; ``gazebo`` adds ros2_control, camera sensors and the joint that fixes it to the world.
         namespace: Of the controller manager in Gazebo.
+        embodiment: Name or file: camera topics, optical frames, and the pose that the arm starts in.
 
     Raises:
-        UserError: Unknown simulation, or xacro is missing.
+        UserError: Unknown simulation, an embodiment that cannot be read, or xacro is missing.
     """
-    controllers = config_directory() / "controllers" / "fr3_gazebo.yaml"
-    arguments = {"simulation": simulation, "namespace": namespace.strip("/"), "controllers": str(controllers)}
+    load_embodiment(embodiment)  # says in one line what is wrong with it
+    files = {"embodiment": embodiment_path(embodiment).absolute(), "controllers": config_directory() / "controllers" / "fr3_gazebo.yaml"}
+    arguments = {"simulation": simulation, "namespace": namespace.strip("/"), **{name: str(path) for name, path in files.items()}}
     return _expand(description_directory() / "urdf" / "fr3.urdf.xacro", arguments)
 
 

@@ -1,14 +1,10 @@
-"""The files for ros2_control and the bridge say what the nodes and the graph say."""
-
-import re
+"""The files for ros2_control say what the nodes and the graph say."""
 
 import pytest
 import yaml
 
 from mechanic_rl_ros.paths import config_directory
 from mechanic_rl_ros.ros_domain import claimed_domain
-from mechanic_rl_ros.sim.tasks import TASKS
-from mechanic_rl_ros.xacro_files import robot_description, world
 
 FILES = ("fr3_gazebo", "fr3_robot")
 
@@ -21,11 +17,6 @@ def path(name):
 def controllers(request):
     """Parameters of every node of a file, by the name of the node."""
     return {node.removeprefix("/**/"): content["ros__parameters"] for node, content in yaml.safe_load(path(request.param).read_text()).items()}
-
-
-@pytest.fixture(scope="module")
-def bridge():
-    return yaml.safe_load((config_directory() / "gazebo_bridge.yaml").read_text())
 
 
 @pytest.mark.parametrize("namespace", ["/", "/left"])
@@ -64,16 +55,3 @@ def test_a_trajectory_goes_on_from_the_desired_state_and_must_end_at_rest(contro
 
 def test_joint_states_come_often_enough_for_the_command_node(controllers, embodiment):
     assert 5.0 / controllers["joint_state_broadcaster"]["update_rate"] < embodiment.joints.max_age
-
-
-def test_images_and_the_clock_are_bridged_to_the_topics_that_the_nodes_read(bridge, embodiment):
-    to_ros = {(entry["ros_topic_name"], entry["ros_type_name"]) for entry in bridge}
-    assert to_ros >= {("/clock", "rosgraph_msgs/msg/Clock"), *((camera.raw_topic, "sensor_msgs/msg/Image") for camera in embodiment.cameras.values())}
-    assert {entry["direction"] for entry in bridge} == {"GZ_TO_ROS"}
-
-
-def test_everything_bridged_exists_in_gazebo(bridge):
-    sensors = re.findall(r"<topic>(.+)</topic>", robot_description("gazebo"))
-    objects = re.findall(r'<model name="(.+)">', "".join(world(task) for task in TASKS))
-    topics = {"/clock", *(f"/{topic}" for topic in sensors), *(f"/model/{name}/pose" for name in objects)}
-    assert {entry["gz_topic_name"] for entry in bridge} <= topics

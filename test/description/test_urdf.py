@@ -145,3 +145,18 @@ def test_the_controller_manager_reads_the_installed_file_in_the_namespace_of_the
     assert f"<parameters>{config_directory() / 'controllers' / 'fr3_gazebo.yaml'}</parameters>" in text
     assert "<namespace>/left</namespace>" in text
     assert "<namespace>/</namespace>" in robot_description("gazebo")
+
+
+def test_cameras_and_home_follow_another_embodiment(tmp_path):
+    path = tmp_path / "cell.yaml"
+    text = (config_directory() / "embodiment" / "fr3.yaml").read_text()
+    path.write_text(text.replace("camera/wrist/image_raw", "camera/hand/image_raw").replace("wrist_optical", "hand_optical").replace("-2.433005", "-2.4"))
+    description = robot_description("gazebo", embodiment=path)
+    assert "<topic>camera/hand/image_raw</topic>" in description
+    assert '<link name="camera_hand_optical_frame"/>' in description
+    assert '<param name="initial_value">-2.4</param>' in description
+
+
+def test_an_embodiment_that_is_not_there_is_told_in_one_line():
+    with pytest.raises(UserError, match=r"cannot read embodiment .*/ur5\.yaml"):
+        robot_description(embodiment="ur5")
