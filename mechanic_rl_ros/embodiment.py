@@ -134,13 +134,18 @@ class Embodiment:
             raise UserError(f"{what} was made for another embodiment ({lines[0]}{more}): use the embodiment file that it was made with")
 
 
+def embodiment_path(name: str | os.PathLike[str]) -> Path:
+    """File of an embodiment: of ``config/embodiment/`` where ``name`` is no YAML file."""
+    return Path(name) if str(name).endswith((".yaml", ".yml")) else config_directory() / "embodiment" / f"{name}.yaml"
+
+
 def load_embodiment(name: str | os.PathLike[str] = "fr3") -> Embodiment:
     """Reads an embodiment by its name (``fr3``) or from a YAML file.
 
     Raises:
         UserError: There is no such file, or it is malformed.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else config_directory() / "embodiment" / f"{name}.yaml"
+    path = embodiment_path(name)
     try:
         data = yaml.safe_load(path.read_text())
     except OSError as error:
