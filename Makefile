@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 # Modules are installed as links: an edited one needs no build, a new or removed one changes its folder.
 FOLDERS := $(shell find mechanic_rl_ros config launch description checkpoints -name __pycache__ -prune -o -type d -print)
-BUILD_INPUTS := $(wildcard msg/*.msg srv/*.srv cmake/* src/*) CMakeLists.txt package.xml setup.py $(FOLDERS)
+BUILD_INPUTS := $(wildcard msg/*.msg srv/*.srv stand_ins/* stand_ins/*/* stand_ins/*/*/* cmake/* src/*) CMakeLists.txt package.xml setup.py $(FOLDERS)
 RUN := . ./environment.sh &&
 
 SEED ?= 0

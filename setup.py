@@ -4,7 +4,9 @@ from pathlib import Path
 
 from setuptools import setup
 
-NODES = sorted(path.stem for path in (Path(__file__).parent / "mechanic_rl_ros" / "nodes").glob("*_node.py"))
+PACKAGE = Path(__file__).parent / "mechanic_rl_ros"
+NODES = sorted(path.stem for path in (PACKAGE / "nodes").glob("*_node.py"))
+MOCKS = sorted(path.stem for path in (PACKAGE / "mocks").glob("mock_*.py"))
 
 setup(
     name="mechanic_rl_ros",
@@ -15,6 +17,7 @@ setup(
         "console_scripts": [
             "mechanic-rl = mechanic_rl_ros.cli.main:main",
             *(f"{node} = mechanic_rl_ros.nodes.{node}:main" for node in NODES),
+            *(f"{mock} = mechanic_rl_ros.mocks.{mock}:main" for mock in MOCKS),
         ]
     },
 )

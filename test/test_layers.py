@@ -9,8 +9,8 @@ import mechanic_rl_ros
 
 ROOT = Path(mechanic_rl_ros.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-CORE = [path for path in MODULES if "nodes" not in path.relative_to(ROOT).parts and not {"msg", "srv"} & set(path.relative_to(ROOT).parts)]
 GENERATED = {"msg", "srv"}
+CORE = [path for path in MODULES if not {"nodes", "mocks"} & set(path.relative_to(ROOT).parts) and not GENERATED & set(path.relative_to(ROOT).parts)]
 OWN = [path for path in MODULES if not GENERATED & set(path.relative_to(ROOT).parts)]
 ROS = {
     "rclpy",
