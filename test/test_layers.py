@@ -21,6 +21,9 @@ ROS = {
     "diagnostic_msgs",
     "rosgraph_msgs",
     "builtin_interfaces",
+    "geometry_msgs",
+    "visualization_msgs",
+    "tf2_msgs",
     "launch",
     "launch_ros",
 }

@@ -1,4 +1,4 @@
-"""Writes down what happens: metrics.jsonl, TensorBoard, and one line per episode."""
+"""Writes down what happens (metrics.jsonl, TensorBoard, one line per episode) and lets RViz show it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.metrics import FILE, MetricsWriter, TensorBoardMirror
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import ERROR, OK, Node, nanoseconds, run
+from mechanic_rl_ros.nodes.scene_view import SceneView
 
 RECENT = 20  # episodes over which success is shown
 LOOK_S = 2.0  # wall seconds between two looks at the clock and at what is waited for
@@ -23,7 +24,7 @@ SILENCE_S = 4.0  # wall seconds without a word of the episode node after which i
 
 
 class MonitorNode(Node):
-    """Listens only."""
+    """Listens, and shows what it heard; it moves nothing."""
 
     def __init__(self) -> None:
         super().__init__("monitor_node")
@@ -47,6 +48,7 @@ class MonitorNode(Node):
         self._write("run", task=task, seed=seed, checkpoint=checkpoint, started=time.time())
 
     def setup(self) -> None:
+        self.view = SceneView(self, self.recent)
         self.create_subscription(msg.EpisodeState, "episode", self._on_episode, qos.EPISODE)
         self.create_subscription(msg.ActionChunk, "action_chunk", self._on_chunk, qos.COMMAND)
         self.create_subscription(msg.LearnerStatus, "learner_status", self._on_learner, qos.STATE)
@@ -62,7 +64,8 @@ class MonitorNode(Node):
             self._complain(error)
 
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
-        return (ERROR, self.fault_line, {}) if self.fault_line else (OK, f"writing to {self.directory}", {})
+        values = {"frames": self.view.note} if self.view.note else {}
+        return (ERROR, self.fault_line, values) if self.fault_line else (OK, f"writing to {self.directory}", values)
 
     def _write(self, kind: str, **fields: Any) -> bool:
         """Writes a record, and says whether it did; a full disk is reported, and writing goes on when there is room again."""
@@ -80,9 +83,11 @@ class MonitorNode(Node):
 
     def _on_chunk(self, message: msg.ActionChunk) -> None:
         self.chunk = message
+        self.view.on_chunk(message)
 
     def _on_episode(self, episode: msg.EpisodeState) -> None:
         self.heard = time.monotonic()
+        self.view.on_episode(episode)
         if episode.state == msg.EpisodeState.WAITING:
             self.reason = episode.reason
         elif episode.state != msg.EpisodeState.RESETTING:  # a reset may fail as the one before it did
@@ -113,6 +118,7 @@ class MonitorNode(Node):
         )
 
     def _on_learner(self, s: msg.LearnerStatus) -> None:
+        self.view.on_learner(s)
         fields = {
             name: getattr(s, name)
             for name in (
@@ -140,9 +146,11 @@ class MonitorNode(Node):
         )
 
     def _on_policy(self, s: msg.PolicyStatus) -> None:
+        self.view.on_policy(s)
         self._write("policy", version=s.version, inference_ms=1e3 * s.inference_time, swap_ms=1e3 * s.swap_time, refused=s.refused)
 
     def _on_command(self, s: msg.CommandStatus) -> None:
+        self.view.on_command(s)
         self.latencies.extend(s.latencies)
         if s.period_count == 0:
             return  # no beat in this window: the clock stands still
