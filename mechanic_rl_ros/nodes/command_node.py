@@ -12,17 +12,20 @@ from typing import Any
 import numpy as np
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
 
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.data import Source
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes import qos
+from mechanic_rl_ros.nodes.backends import make_backend
 from mechanic_rl_ros.nodes.base import ERROR, OK, WARN, Node, nanoseconds, run, stamp
-from mechanic_rl_ros.nodes.convert import chunk_from_message, reading_from_message, trajectory_to_message
-from mechanic_rl_ros.safety.commander import Command, Commander
+from mechanic_rl_ros.nodes.convert import chunk_from_message, reading_from_message
+from mechanic_rl_ros.nodes.sources import SourceWatch
+from mechanic_rl_ros.safety.commander import CHUNK_AGE_S, Command, Commander
 from mechanic_rl_ros.safety.executed import Executed, ExecutedActions
+from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.timing import ArmClock, BeatStatistics
 
 GIL_S = 0.0005  # s that another thread of this process may keep the interpreter; Python's default is a quarter of a period
@@ -38,16 +41,19 @@ class CommandNode(Node):
     def __init__(self) -> None:
         super().__init__("command_node")
         self.embodiment = self.embodiment_parameter()
-        rate = self.parameter("rate", 50.0, "commands per second of the arm's clock, Hz", low=50.0, high=200.0)
+        rate = self.parameter("rate", 100.0, "commands per second of the arm's clock, Hz", low=50.0, high=200.0)
         self.priority = self.parameter("real_time_priority", 10, "SCHED_FIFO priority of the control thread where permitted, 0 for none", low=0, high=80)
         self.period_ns = round(1e9 / rate)
-        self.commander = Commander(self.embodiment, self.period_ns * 1e-9)
+        bounds = SafetyLimits.load(self.parameter("limits", "fr3", "what the arm is allowed: name of a file in config/limits/, or a YAML file"))
+        age = self.parameter("chunk_max_age", CHUNK_AGE_S, "s after its observation for which a chunk is followed", low=0.05, high=10.0)
+        self.commander = Commander(self.embodiment, self.period_ns * 1e-9, bounds, age)
         self.executed = ExecutedActions(len(self.embodiment.action), self.embodiment.period_ns)
         self.clock = ArmClock(simulated=self.get_parameter("use_sim_time").value)
         self.statistics = BeatStatistics(self.period_ns * 1e-9)
         self.lock = threading.Lock()
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None
+        self.backend: Any = None
         self.episode, self.episode_heard, self.abandoned = EPISODE(), 0.0, False
         self.deadline_ns = 0
         self.hand_told: tuple[float, int] | None = None  # what, and in which span of HAND_NS
@@ -58,8 +64,10 @@ class CommandNode(Node):
 
     def setup(self) -> None:
         names = self.embodiment.joints
-        self.trajectories = self.create_publisher(JointTrajectory, "fr3_arm_controller/joint_trajectory", qos.TRAJECTORY)
-        self.gripper = self.create_publisher(Float64MultiArray, "fr3_gripper_controller/commands", qos.TRAJECTORY)
+        name = self.parameter("backend", "mujoco", "what moves the robot: mujoco, gazebo, franka or crisp")
+        self.backend = make_backend(name, self, self.embodiment)
+        controller = self.get_parameter("arm_controller").value if self.has_parameter("arm_controller") else "fr3_arm_controller"
+        self.sources = SourceWatch(self, ["action_chunk", "intervention", f"{controller}/joint_trajectory"])
         self.executed_publisher = self.create_publisher(msg.ExecutedAction, "executed_action", qos.COMMAND)
         self.status = self.create_publisher(msg.CommandStatus, "command_status", qos.STATE)
         self.create_subscription(Clock, "/clock", lambda message: self.clock.add(nanoseconds(message.clock)), qos.SENSOR)
@@ -67,6 +75,10 @@ class CommandNode(Node):
         self.create_subscription(msg.ActionChunk, "action_chunk", self._on_chunk, qos.COMMAND)
         self.create_subscription(EPISODE, "episode", self._on_episode, qos.EPISODE)
         self.create_subscription(msg.Intervention, "intervention", self._on_intervention, qos.COMMAND)
+        self.create_subscription(Bool, "emergency_stop", self._on_emergency_stop, qos.COMMAND)
+        self.create_service(Trigger, "emergency_stop", self._on_stop_service)
+        self.create_service(Trigger, "reset_emergency_stop", self._on_reset_service)
+        self.create_service(Trigger, "go_home", self._on_go_home)
         self.create_timer(2.0, self._publish_status, clock=self.wall)
 
     def begin(self) -> None:
@@ -89,10 +101,19 @@ class CommandNode(Node):
         self.stopping.set()
         thread.join(timeout=2.0)
 
+    def close(self) -> None:
+        if self.backend is not None:
+            self.backend.close()
+
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
-        values = {"late_actions": self.late_actions, "refused": self.refused, "refused_chunks": self.commander.refused_chunks, **self.limited}
+        counts = {"late_actions": self.late_actions, "refused": self.refused, "refused_chunks": self.commander.refused_chunks}
+        values = {**counts, **self.limited, **self.backend.health()}
         if self.thread is None or not self.thread.is_alive():
             return ERROR, "the control thread has stopped: see the log", values
+        if self.commander.emergency:
+            return ERROR, "emergency stop: call reset_emergency_stop when the cell is safe", values
+        if self.obstacle:
+            return ERROR, self.obstacle, values
         if self.clock.now_ns() is None:
             return WARN, "the clock stands still", values
         if self.reason:
@@ -101,7 +122,10 @@ class CommandNode(Node):
         return OK, f"holding: {self.holding}" if self.holding else "moving", values
 
     settled = True
-    """Whether the last command needed no trajectory: the arm is at rest."""
+    """Whether the arm is at rest, and nothing was sent that would move it."""
+
+    obstacle = ""
+    """Why the robot cannot be moved now, whatever the policy says."""
 
     def _run(self) -> None:
         sys.setswitchinterval(GIL_S)
@@ -141,11 +165,13 @@ class CommandNode(Node):
     def _tick(self, now_ns: int, at: float) -> None:
         with self.lock:
             self._watch_episode(now_ns, at)
+            self.obstacle = self.backend.obstacle() or self.sources.obstacle
+            self.commander.set_obstacle(self.obstacle)
             command = self.commander.tick(now_ns)
             closed = self.executed.add(now_ns, command)
             self._note(now_ns, at, command)
         if command.trajectory is not None:
-            self.trajectories.publish(trajectory_to_message(command.trajectory, self.embodiment.joints.names))
+            self.backend.move(command.trajectory)
         if command.finger is not None:
             self._tell_hand(command.finger, now_ns)
         for interval in closed:
@@ -155,7 +181,7 @@ class CommandNode(Node):
         told = finger, now_ns // HAND_NS
         if told != self.hand_told:
             self.hand_told = told
-            self.gripper.publish(Float64MultiArray(data=[finger]))
+            self.backend.grip(finger)
 
     def _watch_episode(self, now_ns: int, at: float) -> None:
         """Without an episode node that would end the episode, the arm must not go on."""
@@ -168,7 +194,7 @@ class CommandNode(Node):
 
     def _note(self, now_ns: int, at: float, command: Command) -> None:
         self.statistics.beat(now_ns, at, self.clock.rate)
-        self.holding, self.late_actions, self.settled = command.holding, command.late_actions, command.trajectory is None
+        self.holding, self.late_actions, self.settled = command.holding, command.late_actions, not self.commander.moving
         self.limited.update(command.limited)
         if command.source == Source.POLICY and command.chunk_stamp_ns > self.last_chunk_ns:
             self.statistics.latency((now_ns - command.chunk_stamp_ns) * 1e-9)
@@ -234,6 +260,36 @@ class CommandNode(Node):
                 self.commander.set_override(None, stamp_ns)
             self.override_was_active = message.active
 
+    def _on_emergency_stop(self, message: Bool) -> None:
+        if message.data:  # what was stopped goes on only by the service
+            self._stop_at_once("topic")
+
+    def _on_stop_service(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._stop_at_once("service")
+        response.success, response.message = True, "stopped until reset_emergency_stop is called"
+        return response
+
+    def _stop_at_once(self, by: str) -> None:
+        with self.lock:
+            news = not self.commander.emergency
+            self.commander.emergency_stop()
+        if news:
+            self.get_logger().error(f"emergency stop by {by}: the arm holds until reset_emergency_stop is called")
+
+    def _on_reset_service(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self.lock:
+            response.success = self.commander.emergency
+            if response.success:
+                self.commander.reset_emergency_stop()
+        response.message = "reset: the arm moves again with the next episode" if response.success else "there is no emergency stop to reset"
+        return response
+
+    def _on_go_home(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self.lock:
+            response.success = self.active and not self.obstacle and self.commander.go_home()
+        response.message = "on the way" if response.success else f"not now: {self.obstacle or self.holding or 'an episode is running'}"
+        return response
+
     def _refuse(self, reason: str) -> None:
         self.refused, self.reason = self.refused + 1, reason
         self.get_logger().warning(reason, throttle_duration_sec=5.0)
@@ -243,6 +299,7 @@ class CommandNode(Node):
             figures = self.statistics.take()
             limited, self.limited = self.limited, Counter()
         message = msg.CommandStatus(period=self.period_ns * 1e-9, late_actions=self.late_actions, holding=self.holding)
+        message.emergency_stop = self.commander.emergency
         message.header.stamp = self.get_clock().now().to_msg()
         for name, value in figures.items():
             setattr(message, name, value)

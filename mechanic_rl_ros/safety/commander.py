@@ -103,7 +103,7 @@ class Commander:
         self._motion = Motion(embodiment, self._bounds, period_s)
         self._longest_gap_ns = round(LONGEST_GAP * period_s * 1e9)
         self._reading: JointReading | None = None
-        self._emergency, self._homing = False, False
+        self._emergency, self._homing, self._obstructed = False, False, ""
         self._override: tuple[NDArray[np.float64], int] | None = None
         self._stopped = "not started"
         self._synchronised = False
@@ -163,6 +163,18 @@ class Commander:
         self._homing = True
         self._follow_measurement()
         return True
+
+    def set_obstacle(self, reason: str) -> None:
+        """Holds the arm while ``reason`` is not empty, as where the robot is in a reflex; then follows the measurement anew."""
+        self._obstructed = reason
+        if reason:
+            self._synchronised = False
+
+    @property
+    def moving(self) -> bool:
+        """Whether the arm was on its way at the last tick, as far as we know."""
+        controller, now_ns = self._motion.controller, self._last_tick_ns
+        return controller is not None and now_ns is not None and now_ns < controller.end_ns
 
     @property
     def emergency(self) -> bool:
@@ -232,6 +244,8 @@ class Commander:
         """Why nothing may be followed now, or ""."""
         if self._stopped and not self._homing:
             return self._stopped
+        if self._obstructed:
+            return self._obstructed
         if reading is None:
             return "joint state is stale or missing"
         if now_ns < self._settled_at_ns:

@@ -1,7 +1,8 @@
-"""The next piece of the arm's way, with continuous acceleration, and the way to rest that always follows it.
+"""The next piece of the arm's way, and the way to rest that always follows it.
 
-Between its points a trajectory is made of cubics in position, so acceleration is piecewise linear and jerk is bounded by
-the largest change of acceleration over the length of a piece.
+A piece has constant acceleration and lasts two periods, so that a command that arrives a little late or early is still
+smooth; the next command replaces its second half. Acceleration steps at a command by so little that, looked at every
+millisecond as the robot does, jerk keeps its limit. The way to rest is made of pieces with linear acceleration.
 """
 
 from __future__ import annotations
@@ -13,19 +14,15 @@ from mechanic_rl_ros.safety import limits
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.sim.trajectory import Trajectory
 
-STOP_DECELERATION = 9.0  # rad/s^2 while stopping
+PIECE_PERIODS = 2
+STOP_DECELERATION = 9.5  # rad/s^2 while stopping
 RAMP_S = 0.01  # s in which the deceleration of a stop begins and ends: at most 1900 rad/s^3
-# Acceleration follows the missing velocity over this many periods: less overshoots, since acceleration answers a period late.
-FOLLOW_PERIODS = 3.0
 # Speed is at most distance / APPROACH_S: a wish that would run into a position limit slows down long before it.
 APPROACH_S = 0.25
 
-JERK = 350.0  # rad/s^3 while moving
+STEP = 0.8 * limits.JERK * 0.001  # rad/s^2 by which acceleration may step: within the robot's millisecond, jerk keeps its limit
 
 _Joints = NDArray[np.float64]
-
-Point = tuple[float, _Joints, _Joints, _Joints]
-"""Seconds from now; position (7,), rad, velocity (7,), rad/s, and acceleration (7,), rad/s^2, that the arm has then."""
 
 
 class JointLimiter:
@@ -37,37 +34,37 @@ class JointLimiter:
         self._speed = np.array(bounds.joint_speed)
 
     def acceleration(self, q: _Joints, v: _Joints, a: _Joints, wish: _Joints) -> tuple[_Joints, list[str]]:
-        """Acceleration for the end of the next period.
+        """Acceleration of the next piece.
 
         Args:
-            q: Commanded positions (7,), rad.
-            v: Commanded velocities (7,), rad/s.
-            a: Commanded accelerations (7,), rad/s^2.
+            q: Commanded positions now (7,), rad.
+            v: Commanded velocities now (7,), rad/s.
+            a: Commanded accelerations now (7,), rad/s^2.
             wish: Wished velocities (7,), rad/s.
 
         Returns:
             Accelerations (7,), rad/s^2, and the names of the limits that held the wish back.
         """
         target, limited = self._allowed(q, v, wish)
-        next_a = (target - v) / (FOLLOW_PERIODS * self._period)
+        # Half of what is missing in a period: so the steps of acceleration on the way to the target get smaller, too.
+        next_a = (target - v) / (PIECE_PERIODS * self._period)
         highest = self._bounds.joint_acceleration
         largest = float(np.abs(next_a).max())
         if largest > highest:
             next_a *= highest / largest
             limited.append("acceleration")
-        step = JERK * self._period
-        if (np.abs(next_a - a) > step).any():
+        if (np.abs(next_a - a) > STEP).any():
             limited.append("jerk")
-        return a + np.clip(next_a - a, -step, step), limited
+        return a + np.clip(next_a - a, -STEP, STEP), limited
 
-    def trajectory(self, lead: list[Point], next_a: _Joints) -> Trajectory:
-        """Through the points of ``lead``, on for one period while acceleration goes to ``next_a``, then to rest."""
-        _, _, v, a = lead[-1]
-        return _through(lead, [(self._period, next_a), *self._stop(v + 0.5 * self._period * (a + next_a), next_a)])
+    def trajectory(self, q: _Joints, v: _Joints, next_a: _Joints) -> Trajectory:
+        """From positions ``q`` (7,), rad, and velocities ``v`` (7,), rad/s, one piece with acceleration ``next_a``, then to rest."""
+        seconds = PIECE_PERIODS * self._period
+        return _through(q, v, next_a, [(seconds, next_a), *self._stop(v + seconds * next_a, next_a)])
 
-    def stopping(self, lead: list[Point]) -> Trajectory:
-        """Through the points of ``lead``, then to rest."""
-        return _through(lead, self._stop(*lead[-1][2:]))
+    def stopping(self, q: _Joints, v: _Joints, a: _Joints) -> Trajectory:
+        """From positions ``q`` (7,), rad, velocities ``v`` (7,), rad/s, and accelerations ``a`` (7,), rad/s^2, to rest."""
+        return _through(q, v, a, self._stop(v, a))
 
     def _allowed(self, q: _Joints, v: _Joints, wish: _Joints) -> tuple[_Joints, list[str]]:
         """``wish`` scaled towards zero until every joint may go so fast, so that it keeps its direction."""
@@ -95,9 +92,8 @@ class JointLimiter:
         return [(RAMP_S, constant), *held, (RAMP_S, np.zeros_like(v))]
 
 
-def _through(lead: list[Point], pieces: list[tuple[float, _Joints]]) -> Trajectory:
-    times, positions, velocities = (list(values) for values in list(zip(*lead, strict=True))[:3])
-    at, q, v, a = lead[-1]
+def _through(q: _Joints, v: _Joints, a: _Joints, pieces: list[tuple[float, _Joints]]) -> Trajectory:
+    at, times, positions, velocities = 0.0, [], [], []
     for seconds, next_a in pieces:
         q = q + seconds * v + seconds**2 * (2.0 * a + next_a) / 6.0
         at, v, a = at + seconds, v + 0.5 * seconds * (a + next_a), next_a

@@ -58,8 +58,8 @@ class SafetyLimits:
     """
 
     position_margin: float = 0.05
-    joint_speed: tuple[float, ...] = (1.04,) * 7
-    joint_acceleration: float = 8.0
+    joint_speed: tuple[float, ...] = (1.2,) * 7
+    joint_acceleration: float = 9.5
     tcp_speed: float = 0.6
     clearance: float = 0.003
     grip_width: float = 2.0 * FINGER_OPEN
@@ -106,8 +106,8 @@ class SafetyLimits:
 # Lowest and highest value that a file may say. The upper speeds and accelerations are those that the stop is made for, see limiter.py.
 _RANGES: dict[str, tuple[float, float]] = {
     "position_margin": (0.02, 1.0),
-    "joint_speed": (0.01, 1.04),
-    "joint_acceleration": (0.1, 8.0),
+    "joint_speed": (0.01, 1.2),
+    "joint_acceleration": (0.1, 9.5),
     "tcp_speed": (0.01, TCP_SPEED),
     "clearance": (0.0, 0.5),
     "grip_width": (0.0, 2.0 * FINGER_OPEN),

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety import limits
 from mechanic_rl_ros.safety.clearance import Clearance
-from mechanic_rl_ros.safety.limiter import JERK, JointLimiter, Point
+from mechanic_rl_ros.safety.limiter import JointLimiter
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.sim.trajectory import Trajectory, TrajectoryController
 
-LEAD_PERIODS = 2  # from a command to the first point that it changes: a trajectory that arrives a little late or early is then still smooth
 SHARES = (1.0, 0.5, 0.0)  # of a wish that are tried until one keeps every limit
 TOLERANCE = 1e-9  # of the comparison with limits
 
@@ -32,7 +31,6 @@ class Motion:
 
     def __init__(self, embodiment: Embodiment, bounds: SafetyLimits, period_s: float) -> None:
         """``period_s``: nominal seconds between two commands."""
-        self._period_s = period_s
         self._margin = bounds.position_margin
         self._tcp_speed = bounds.tcp_speed
         self._limiter = JointLimiter(bounds, period_s)
@@ -51,61 +49,47 @@ class Motion:
         if self._stopping:
             return None
         self._stopping = True
-        lead = self._lead(now_ns)
-        return self._follow(self._limiter.stopping(lead), lead, now_ns)[0]
+        assert self.controller is not None
+        q, v, a = self.controller.state(now_ns)
+        return self._follow(self._limiter.stopping(q, v, a), q, now_ns)[0]
 
     def go_on(self, now_ns: int, wish: Wish) -> tuple[Trajectory | None, list[str]]:
         """The next piece towards what is wished, and the names of the limits that changed it; None: what was sent before goes on to rest."""
-        lead = self._lead(now_ns)
-        _, q, v, a = lead[-1]
+        assert self.controller is not None
+        q, v, a = self.controller.state(now_ns)
         velocity, limited = wish(q)
         self._stopping = False
         for share in SHARES:
             next_a, held_back = self._limiter.acceleration(q, v, a, share * velocity)
-            trajectory, broken = self._follow(self._limiter.trajectory(lead, next_a), lead, now_ns)
+            trajectory, broken = self._follow(self._limiter.trajectory(q, v, next_a), q, now_ns)
             limited += [name for name in (*held_back, *broken) if name not in limited]
             if trajectory is not None:
                 return trajectory, limited
         self._stopping = True
         return None, limited
 
-    def _lead(self, now_ns: int) -> list[Point]:
-        """Where the arm goes until the first point that a command can still change.
-
-        That point alone where the way there is smooth: its distance forgives a command that arrives a little late or early.
-        Where the way bends, as in the ramp of a stop, or a joint is near its limit, the point half way keeps it as it was found
-        to keep the limits.
-        """
-        assert self.controller is not None
-        seconds = (0.0, self._period_s, LEAD_PERIODS * self._period_s)
-        here, middle, ahead = ((at, *self.controller.state(now_ns + round(at * 1e9))) for at in seconds)
-        bend = np.abs(here[3] - 2.0 * middle[3] + ahead[3]).max()
-        smooth = bend <= JERK * self._period_s + TOLERANCE and self._beyond(ahead[1]) <= 0.0
-        return [ahead] if smooth else [middle, ahead]
-
-    def _follow(self, trajectory: Trajectory, lead: list[Point], now_ns: int) -> tuple[Trajectory | None, list[str]]:
-        broken = self._broken(trajectory, lead)
+    def _follow(self, trajectory: Trajectory, q: NDArray[np.float64], now_ns: int) -> tuple[Trajectory | None, list[str]]:
+        broken = self._broken(trajectory, q)
         if broken:
             return None, broken
         assert self.controller is not None
         self.controller.set_trajectory(trajectory, now_ns)
         return trajectory, []
 
-    def _broken(self, trajectory: Trajectory, lead: list[Point]) -> list[str]:
-        """Limits that the way after ``lead`` does not keep. Who is beyond one already may not go further."""
+    def _broken(self, trajectory: Trajectory, q: NDArray[np.float64]) -> list[str]:
+        """Limits that the way from ``q`` (7,), rad, does not keep. Who is beyond one already may not go further."""
         assert trajectory.velocities is not None
-        first, q = len(lead) - 1, lead[-1][1]
-        times, positions, velocities = trajectory.times_s[first:], trajectory.positions[first:], trajectory.velocities[first:]
+        times, positions, velocities = trajectory.times_s, trajectory.positions, trajectory.velocities
         # Between two points half of a stop's constant deceleration lies, the longest piece.
         middle = 0.5 * (positions[:-1] + positions[1:]) + np.diff(times)[:, None] / 8.0 * (velocities[:-1] - velocities[1:])
         where = np.concatenate([q[None], positions, middle])
         broken = [name for name, margins in self._clearance.margins(where).items() if margins[1:].min() < min(margins[0], 0.0) - TOLERANCE]
         if self._beyond(positions).max() > max(float(self._beyond(q)), 0.0) + TOLERANCE:
             broken.append("joint_position")
-        low, high = limits.velocity_bounds(positions[1:])
-        if (velocities[1:] < low - TOLERANCE).any() or (velocities[1:] > high + TOLERANCE).any():
+        low, high = limits.velocity_bounds(positions)
+        if (velocities < low - TOLERANCE).any() or (velocities > high + TOLERANCE).any():
             broken.append("joint_velocity")
-        if (self._clearance.tcp_speed(positions[1:2], velocities[1:2]) > self._tcp_speed).any():
+        if (self._clearance.tcp_speed(positions[:1], velocities[:1]) > self._tcp_speed).any():
             broken.append("tcp_speed")
         return broken
 

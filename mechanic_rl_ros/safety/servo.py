@@ -18,6 +18,7 @@ POSTURE_GAIN = 0.5  # 1/s, how fast the elbow returns to where it is at home
 POSTURE_SPEED = 0.3  # rad/s, at most
 UPRIGHT_GAIN = 2.0  # 1/s, how fast a tilt is undone
 UPRIGHT_SPEED = 0.5  # rad/s, at most
+WALL = 0.0002  # m before the box's walls, where the tool slowly comes to rest
 WALL_S = 0.1  # s: speed towards a wall of the box is at most distance / WALL_S
 
 
@@ -27,7 +28,7 @@ class Servo:
     def __init__(self, embodiment: Embodiment) -> None:
         """Takes kinematics, workspace and home of ``embodiment``."""
         self._kinematics = Kinematics(embodiment)
-        self._low, self._high = np.array(embodiment.workspace.low), np.array(embodiment.workspace.high)
+        self._low, self._high = np.array(embodiment.workspace.low) + WALL, np.array(embodiment.workspace.high) - WALL
         self._home = np.array(embodiment.joints.home)
 
     def joint_velocity(

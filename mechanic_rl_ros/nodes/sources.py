@@ -1,0 +1,37 @@
+"""Who else commands what only one node may command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from mechanic_rl_ros.nodes.base import Node
+
+LOOK_S = 1.0  # wall seconds between two looks
+LEASE_S = 30.0  # wall seconds for which the publisher of a process that was killed may still be seen
+
+
+class SourceWatch:
+    """Watches topics on which one node of a name may publish, and one only."""
+
+    def __init__(self, node: Node, topics: Sequence[str]) -> None:
+        """``topics``: names as in create_publisher."""
+        self._node, self._topics = node, list(topics)
+        self._since: dict[str, float] = {}  # when a second publisher of the same name was first seen
+        self.obstacle = ""
+        node.create_timer(LOOK_S, self._look, clock=node.wall)
+
+    def _look(self) -> None:
+        self.obstacle = next(filter(None, map(self._second, self._topics)), "")
+
+    def _second(self, topic: str) -> str:
+        """What is wrong with one topic, or "". A node that was killed and started again is no second one."""
+        found = [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in self._node.get_publishers_info_by_topic(topic)]
+        names = sorted(set(found))
+        if len(found) < 2:
+            self._since.pop(topic, None)
+            return ""
+        since = self._since.setdefault(topic, time.monotonic())
+        if len(names) == 1 and time.monotonic() - since < LEASE_S:
+            return ""
+        return f"{' and '.join(names) if len(names) > 1 else f'{len(found)} nodes called {names[0]}'} publish {topic}: stop all but one"
