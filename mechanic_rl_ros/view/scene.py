@@ -119,14 +119,14 @@ class Scene:
         points = now.executed.points
         if len(points) > 1:
             progress = (now.executed.stamps_ns - now.start_ns) / now.length_ns
-            yield self._strip("executed", points, colours.time_colours(progress), 0.005)
+            yield strip("executed", self._frame, points, colours.time_colours(progress), 0.005)
         if tool is None or now.joints is None:
             return
         yield Shape(Kind.SPHERE, "tool", 0, self._frame, colours.LIMIT if now.words.limited else colours.TEXT, _triple(tool), (0.015,) * 3)
         if now.chunk is not None:
             ahead, closed = self._planned(now.chunk, now.time_ns, now.joints)
             if len(ahead) > 1:
-                yield self._strip("planned", ahead, colours.planned_colours(closed), 0.008)
+                yield strip("planned", self._frame, ahead, colours.planned_colours(closed), 0.008)
 
     def _task(self, now: Now) -> Iterator[Shape]:
         if now.object is not None:
@@ -144,11 +144,13 @@ class Scene:
     def _box(self, namespace: str, number: int, low: _Point, high: _Point, colour: Colour, lifetime_s: float = LIVE_S) -> Shape:
         return Shape(Kind.BOX, namespace, number, self._frame, colour, _triple(0.5 * (low + high)), _triple(high - low), lifetime_s=lifetime_s)
 
-    def _strip(self, namespace: str, points: _Point, shades: _Point, width: float) -> Shape:
-        return Shape(Kind.LINE_STRIP, namespace, 0, self._frame, (1.0, 1.0, 1.0, 1.0), size=(width, 0.0, 0.0), points=points, colours=shades)
-
     def _text(self, namespace: str, position: tuple[float, float, float], text: str, colour: Colour, height: float) -> Shape:
         return Shape(Kind.TEXT, namespace, 100, self._frame, colour, position, (0.0, 0.0, height), text=text)
+
+
+def strip(namespace: str, frame: str, points: _Point, shades: _Point, width: float) -> Shape:
+    """A path through ``points`` (N, 3), m, in colours (N, 4)."""
+    return Shape(Kind.LINE_STRIP, namespace, 0, frame, (1.0, 1.0, 1.0, 1.0), size=(width, 0.0, 0.0), points=points, colours=shades)
 
 
 def box_edges(low: _Point, high: _Point) -> NDArray[np.float64]:
