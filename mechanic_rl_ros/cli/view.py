@@ -18,6 +18,7 @@ def view(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Policy whose plans are drawn; when left out, what was done is drawn in their place.", show_default=False)
     ] = None,
+    limits: Annotated[str, typer.Option(help="Table and keep-out boxes: name from config/limits/, or a YAML file.")] = "fr3",
 ) -> None:
     """Draw where the arm was, what was planned and what the camera saw in a recorded episode.
 
@@ -28,9 +29,10 @@ def view(
     """
     with loading():
         from mechanic_rl_ros.replay.episode_file import read_episode
+        from mechanic_rl_ros.safety.limits import SafetyLimits
         from mechanic_rl_ros.view.replayed import planned_chunks, recorded_chunks, tool_path
 
-        recorded = read_episode(episode)
+        recorded, bounds = read_episode(episode), SafetyLimits.load(limits)
         tool_path(recorded)  # cheap mistakes are found before slow imports
         if checkpoint is None:
             plans = recorded_chunks(recorded)
@@ -40,7 +42,6 @@ def view(
             plans = planned_chunks(recorded, Checkpoint.load(checkpoint, recorded.embodiment), SAMPLES)
 
         from mechanic_rl_ros.view.picture import draw_view
-        from mechanic_rl_ros.view.scene import Surroundings
 
-        draw_view(recorded, plans, Surroundings(table_height=0.0), output)
+        draw_view(recorded, plans, bounds, output)
     out.print(str(output), soft_wrap=True)

@@ -16,6 +16,7 @@ from mpl_toolkits.mplot3d.art3d import Line3DCollection, Poly3DCollection
 from numpy.typing import NDArray
 
 from mechanic_rl_ros.data import ActionChunk, Episode
+from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.view.arm import draw_arm
 from mechanic_rl_ros.view.cameras import load_cameras
 from mechanic_rl_ros.view.colours import GOAL, OBJECT, planned_colours, time_colours
@@ -24,7 +25,7 @@ from mechanic_rl_ros.view.links import in_base, link_frames
 from mechanic_rl_ros.view.overlay import Overlay
 from mechanic_rl_ros.view.planned import PlannedPath
 from mechanic_rl_ros.view.replayed import postures, scene_at_start, tool_path
-from mechanic_rl_ros.view.scene import Now, Scene, Surroundings, strip
+from mechanic_rl_ros.view.scene import Now, Scene, strip
 from mechanic_rl_ros.view.shapes import Kind, Shape
 from mechanic_rl_ros.view.words import Words
 
@@ -38,13 +39,13 @@ _LAYERS = {"table": 1, "keep_out": 2, "workspace": 3, "goal": 4, "object": 5, "p
 _ARM = 7
 
 
-def draw_view(episode: Episode, plans: Mapping[int, Sequence[ActionChunk]], surroundings: Surroundings, path: Path) -> None:
+def draw_view(episode: Episode, plans: Mapping[int, Sequence[ActionChunk]], bounds: SafetyLimits, path: Path) -> None:
     """Draws an episode to ``path``.
 
     Args:
         episode: What happened.
         plans: Step -> chunks that were planned there.
-        surroundings: Table and keep-out boxes.
+        bounds: Table and keep-out boxes.
         path: Where the picture goes.
 
     Raises:
@@ -58,7 +59,7 @@ def draw_view(episode: Episode, plans: Mapping[int, Sequence[ActionChunk]], surr
     axes = figure.add_axes((-0.28, -0.20, 1.34, 1.36), projection="3d", computed_zorder=False)
     assert isinstance(axes, Axes3D)
     _look_at_workspace(axes)
-    shapes = _shapes(episode, plans, surroundings, tool, joints)
+    shapes = _shapes(episode, plans, bounds, tool, joints)
     for shape in shapes:
         _draw(axes, shape)
     for step, opacity in ((0, 0.16), (len(joints) - 1, 1.0)):
@@ -74,7 +75,7 @@ def draw_view(episode: Episode, plans: Mapping[int, Sequence[ActionChunk]], surr
 
 
 def _shapes(
-    episode: Episode, plans: Mapping[int, Sequence[ActionChunk]], surroundings: Surroundings, tool: NDArray[np.float64], joints: NDArray[np.float64]
+    episode: Episode, plans: Mapping[int, Sequence[ActionChunk]], bounds: SafetyLimits, tool: NDArray[np.float64], joints: NDArray[np.float64]
 ) -> list[Shape]:
     executed, planned, frame = ExecutedPath(), PlannedPath(episode.embodiment), episode.embodiment.base_frame
     for stamp_ns, position in zip(episode.stamps_ns.tolist(), tool, strict=True):
@@ -83,7 +84,7 @@ def _shapes(
     task = scene_at_start(episode)
     place, goal = (task.object_position, task.goal) if task is not None else (None, None)
     now = Now(end_ns, joints[-1], None, executed, start_ns, max(1, end_ns - start_ns), place, goal)
-    shapes = Scene(episode.embodiment, surroundings).shapes(now)
+    shapes = Scene(episode.embodiment, bounds).shapes(now)
     for step, chunks in plans.items():
         for chunk in chunks:
             points, closed = planned(chunk, chunk.stamp_ns, joints[step])

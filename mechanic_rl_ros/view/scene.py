@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mechanic_rl_ros.data import ActionChunk
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety.kinematics import Kinematics
+from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.view import colours
 from mechanic_rl_ros.view.executed import ExecutedPath
 from mechanic_rl_ros.view.planned import PlannedPath
@@ -22,23 +23,6 @@ NAMESPACES = ("workspace", "table", "keep_out", "planned", "executed", "tool", "
 WALL = 0.004  # m, thickness of a wall that acts
 NEAR = 0.02  # m from a wall that counts as at it
 _Point = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Box:
-    """Box with corners ``low`` and ``high``, m in the base frame."""
-
-    name: str
-    low: tuple[float, float, float]
-    high: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the arm keeps away from. ``table_height``: m in the base frame, None where there is no table."""
-
-    table_height: float | None = None
-    keep_out: Sequence[Box] = ()
 
 
 @dataclass
@@ -71,11 +55,11 @@ class Now:
 class Scene:
     """Turns what is known into shapes."""
 
-    def __init__(self, embodiment: Embodiment, surroundings: Surroundings) -> None:
-        """Takes workspace and kinematics of ``embodiment``."""
+    def __init__(self, embodiment: Embodiment, bounds: SafetyLimits) -> None:
+        """Takes workspace and kinematics of ``embodiment``, table and keep-out boxes of ``bounds``."""
         self._frame = embodiment.base_frame
         self._low, self._high = np.array(embodiment.workspace.low), np.array(embodiment.workspace.high)
-        self._surroundings = surroundings
+        self._bounds = bounds
         self._kinematics = Kinematics(embodiment)
         self._planned = PlannedPath(embodiment)
 
@@ -92,7 +76,7 @@ class Scene:
     def _fixed(self, limited: set[str], tool: _Point | None) -> Iterator[Shape]:
         edges = box_edges(self._low, self._high)
         yield Shape(Kind.LINE_LIST, "workspace", 0, self._frame, colours.WORKSPACE, size=(0.003, 0.0, 0.0), points=edges, lifetime_s=FOREVER)
-        height, boxes = self._surroundings.table_height, self._surroundings.keep_out
+        height, boxes = self._bounds.table_height, self._bounds.keep_out
         if height is not None:
             centre = (*TABLE_CENTRE, height - 0.5 * TABLE_SIZE[2])
             yield Shape(Kind.BOX, "table", 0, self._frame, colours.TABLE, centre, TABLE_SIZE, lifetime_s=FOREVER)

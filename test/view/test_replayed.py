@@ -11,11 +11,11 @@ from mechanic_rl_ros.embodiment import Channel, load_embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.rollout import record_episode
 from mechanic_rl_ros.safety.kinematics import DOWNWARD, Kinematics
+from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.sim.environment import Environment
 from mechanic_rl_ros.view.colours import OBJECT
 from mechanic_rl_ros.view.picture import draw_view
 from mechanic_rl_ros.view.replayed import AHEAD, postures, recorded_chunks, scene_at_start, tool_path
-from mechanic_rl_ros.view.scene import Surroundings
 
 EMBODIMENT = load_embodiment()
 SEED = 5
@@ -68,8 +68,8 @@ def test_what_was_done_is_cut_into_plans(episode):
 
 
 def test_the_picture_shows_table_and_object(episode, tmp_path):
-    draw_view(episode, recorded_chunks(episode), Surroundings(0.0), tmp_path / "with.png")
-    draw_view(replace(episode, seed=SEED + 1), {}, Surroundings(None), tmp_path / "without.png")
+    draw_view(episode, recorded_chunks(episode), SafetyLimits(table_height=0.0), tmp_path / "with.png")
+    draw_view(replace(episode, seed=SEED + 1), {}, SafetyLimits(), tmp_path / "without.png")
     full, bare = (imread(tmp_path / name)[:, :880, :3] for name in ("with.png", "without.png"))  # left of the camera's images
     brown = [np.mean((picture[..., 0] - picture[..., 2] > 0.05) & (picture[..., 0] - picture[..., 2] < 0.2)) for picture in (full, bare)]
     blue = [np.sum(np.abs(picture - np.array(OBJECT[:3])).max(axis=-1) < 0.1) for picture in (full, bare)]
