@@ -20,6 +20,7 @@ from mechanic_rl_ros.cli.import_policy import import_policy
 from mechanic_rl_ros.cli.pretrain import pretrain
 from mechanic_rl_ros.cli.report import report
 from mechanic_rl_ros.cli.study import study
+from mechanic_rl_ros.cli.view import view
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -48,7 +49,7 @@ def _options(
     """
 
 
-for _command in (collect, pretrain, import_policy, finetune, distil, evaluate, report, study, doctor):
+for _command in (collect, pretrain, import_policy, finetune, distil, evaluate, report, view, study, doctor):
     app.command("import" if _command is import_policy else None)(_command)
 
 

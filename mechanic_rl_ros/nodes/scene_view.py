@@ -18,13 +18,14 @@ from mechanic_rl_ros.nodes.convert import chunk_from_message, image_from_message
 from mechanic_rl_ros.nodes.latest import Latest
 from mechanic_rl_ros.nodes.link_frames import LinkFrames
 from mechanic_rl_ros.nodes.markers import markers_to_message
+from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.safety.reading import JointReading
 from mechanic_rl_ros.view.cameras import load_cameras
 from mechanic_rl_ros.view.colours import planned_colours
 from mechanic_rl_ros.view.links import in_base, link_frames
 from mechanic_rl_ros.view.overlay import Overlay
 from mechanic_rl_ros.view.planned import PlannedPath
-from mechanic_rl_ros.view.scene import Now, Scene, Surroundings
+from mechanic_rl_ros.view.scene import Now, Scene
 from mechanic_rl_ros.view.shapes import Board
 from mechanic_rl_ros.view.words import Words
 
@@ -42,7 +43,8 @@ class SceneView:
         """``node``: a ``Node`` with an ``embodiment``; ``recent``: outcomes of the last episodes, kept by the caller."""
         self._node, self._recent = node, recent
         embodiment = node.embodiment
-        self._scene, self._board = Scene(embodiment, Surroundings(table_height=0.0)), Board(REPEAT)
+        bounds = SafetyLimits.load(node.parameter("limits", "fr3", "name of a file in config/limits/, or a YAML file: table and keep-out boxes"))
+        self._scene, self._board = Scene(embodiment, bounds), Board(REPEAT)
         self._planned = PlannedPath(embodiment)
         self._cameras = load_cameras(
             node.parameter("cameras", "", "YAML file that says where the cameras are; config/cameras/EMBODIMENT.yaml when empty") or embodiment.name

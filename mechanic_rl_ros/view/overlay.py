@@ -25,12 +25,26 @@ class Overlay:
     def draw(
         self, image: NDArray[np.uint8], lines: list[str], warning: str = "", path: NDArray[np.float64] | None = None, shades: NDArray[np.float64] | None = None
     ) -> NDArray[np.uint8]:
-        """A larger copy of ``image`` (H, W, 3), RGB, with what is said.
+        """``with_path`` and what is said below it.
 
         Args:
             image: As the policy gets it.
             lines: Below the image.
             warning: Below them, in red; its place is kept where it is empty, so that the size does not change.
+            path: See ``with_path``.
+            shades: See ``with_path``.
+        """
+        canvas = self.with_path(image, path, shades)
+        strip = np.zeros((_LINE_PX * (len(lines) + 1) + 4, canvas.shape[1], 3), np.uint8)
+        for number, (line, colour) in enumerate([*((line, colours.TEXT) for line in lines), (warning, colours.LIMIT)], start=1):
+            self._write(strip, line, number * _LINE_PX - 3, colour)
+        return np.concatenate([canvas, strip])
+
+    def with_path(self, image: NDArray[np.uint8], path: NDArray[np.float64] | None, shades: NDArray[np.float64] | None) -> NDArray[np.uint8]:
+        """A larger copy of an image.
+
+        Args:
+            image: RGB, (H, W, 3).
             path: Pixels (N, 2) of the planned path, column and row in ``image``.
             shades: Colours (N, 4) of its points.
         """
@@ -38,10 +52,7 @@ class Overlay:
         canvas = np.ascontiguousarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
         if path is not None and shades is not None:
             self._path(canvas, factor * path, shades)
-        strip = np.zeros((_LINE_PX * (len(lines) + 1) + 4, canvas.shape[1], 3), np.uint8)
-        for number, (line, colour) in enumerate([*((line, colours.TEXT) for line in lines), (warning, colours.LIMIT)], start=1):
-            self._write(strip, line, number * _LINE_PX - 3, colour)
-        return np.concatenate([canvas, strip])
+        return canvas
 
     def _path(self, canvas: NDArray[np.uint8], path: NDArray[np.float64], shades: NDArray[np.float64]) -> None:
         """The furthest first, so that what comes next lies on top; opacity as blending with what is there."""

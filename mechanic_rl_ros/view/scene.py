@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mechanic_rl_ros.data import ActionChunk
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety.kinematics import Kinematics
+from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.view import colours
 from mechanic_rl_ros.view.executed import ExecutedPath
 from mechanic_rl_ros.view.planned import PlannedPath
@@ -22,23 +23,6 @@ NAMESPACES = ("workspace", "table", "keep_out", "planned", "executed", "tool", "
 WALL = 0.004  # m, thickness of a wall that acts
 NEAR = 0.02  # m from a wall that counts as at it
 _Point = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Box:
-    """Box with corners ``low`` and ``high``, m in the base frame."""
-
-    name: str
-    low: tuple[float, float, float]
-    high: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the arm keeps away from. ``table_height``: m in the base frame, None where there is no table."""
-
-    table_height: float | None = None
-    keep_out: Sequence[Box] = ()
 
 
 @dataclass
@@ -71,11 +55,11 @@ class Now:
 class Scene:
     """Turns what is known into shapes."""
 
-    def __init__(self, embodiment: Embodiment, surroundings: Surroundings) -> None:
-        """Takes workspace and kinematics of ``embodiment``."""
+    def __init__(self, embodiment: Embodiment, bounds: SafetyLimits) -> None:
+        """Takes workspace and kinematics of ``embodiment``, table and keep-out boxes of ``bounds``."""
         self._frame = embodiment.base_frame
         self._low, self._high = np.array(embodiment.workspace.low), np.array(embodiment.workspace.high)
-        self._surroundings = surroundings
+        self._bounds = bounds
         self._kinematics = Kinematics(embodiment)
         self._planned = PlannedPath(embodiment)
 
@@ -92,7 +76,7 @@ class Scene:
     def _fixed(self, limited: set[str], tool: _Point | None) -> Iterator[Shape]:
         edges = box_edges(self._low, self._high)
         yield Shape(Kind.LINE_LIST, "workspace", 0, self._frame, colours.WORKSPACE, size=(0.003, 0.0, 0.0), points=edges, lifetime_s=FOREVER)
-        height, boxes = self._surroundings.table_height, self._surroundings.keep_out
+        height, boxes = self._bounds.table_height, self._bounds.keep_out
         if height is not None:
             centre = (*TABLE_CENTRE, height - 0.5 * TABLE_SIZE[2])
             yield Shape(Kind.BOX, "table", 0, self._frame, colours.TABLE, centre, TABLE_SIZE, lifetime_s=FOREVER)
@@ -119,14 +103,14 @@ class Scene:
         points = now.executed.points
         if len(points) > 1:
             progress = (now.executed.stamps_ns - now.start_ns) / now.length_ns
-            yield self._strip("executed", points, colours.time_colours(progress), 0.005)
+            yield strip("executed", self._frame, points, colours.time_colours(progress), 0.005)
         if tool is None or now.joints is None:
             return
         yield Shape(Kind.SPHERE, "tool", 0, self._frame, colours.LIMIT if now.words.limited else colours.TEXT, _triple(tool), (0.015,) * 3)
         if now.chunk is not None:
             ahead, closed = self._planned(now.chunk, now.time_ns, now.joints)
             if len(ahead) > 1:
-                yield self._strip("planned", ahead, colours.planned_colours(closed), 0.008)
+                yield strip("planned", self._frame, ahead, colours.planned_colours(closed), 0.008)
 
     def _task(self, now: Now) -> Iterator[Shape]:
         if now.object is not None:
@@ -144,11 +128,13 @@ class Scene:
     def _box(self, namespace: str, number: int, low: _Point, high: _Point, colour: Colour, lifetime_s: float = LIVE_S) -> Shape:
         return Shape(Kind.BOX, namespace, number, self._frame, colour, _triple(0.5 * (low + high)), _triple(high - low), lifetime_s=lifetime_s)
 
-    def _strip(self, namespace: str, points: _Point, shades: _Point, width: float) -> Shape:
-        return Shape(Kind.LINE_STRIP, namespace, 0, self._frame, (1.0, 1.0, 1.0, 1.0), size=(width, 0.0, 0.0), points=points, colours=shades)
-
     def _text(self, namespace: str, position: tuple[float, float, float], text: str, colour: Colour, height: float) -> Shape:
         return Shape(Kind.TEXT, namespace, 100, self._frame, colour, position, (0.0, 0.0, height), text=text)
+
+
+def strip(namespace: str, frame: str, points: _Point, shades: _Point, width: float) -> Shape:
+    """A path through ``points`` (N, 3), m, in colours (N, 4)."""
+    return Shape(Kind.LINE_STRIP, namespace, 0, frame, (1.0, 1.0, 1.0, 1.0), size=(width, 0.0, 0.0), points=points, colours=shades)
 
 
 def box_edges(low: _Point, high: _Point) -> NDArray[np.float64]:

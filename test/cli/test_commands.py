@@ -15,7 +15,7 @@ from mechanic_rl_ros.cli.main import app
 from mechanic_rl_ros.replay.store import EpisodeStore
 
 
-@pytest.mark.parametrize("command", ["collect", "pretrain", "finetune", "distil", "evaluate", "report", "study", "doctor"])
+@pytest.mark.parametrize("command", ["collect", "pretrain", "finetune", "distil", "evaluate", "report", "view", "study", "doctor"])
 def test_help_says_what_a_command_does_and_shows_examples(command):
     shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
@@ -38,6 +38,17 @@ def test_demonstrations_become_a_policy_that_can_be_evaluated(run, demonstration
     result = json.loads(done.stdout)
     assert (result["task"], result["episodes"], result["seed_first"]) == ("lift", 2, 1_000_000)
     assert 0 <= result["low"] <= result["success"] <= result["high"] <= 1
+
+
+def test_an_episode_is_drawn_with_what_was_done_or_with_what_a_policy_plans(run, demonstrations, checkpoint, tmp_path):
+    file = EpisodeStore(demonstrations).paths()[0]
+    for options in ((), ("--checkpoint", checkpoint)):
+        done = run("view", file, "--output", "seen.png", *options)
+        assert (done.returncode, done.stdout) == (0, "seen.png\n"), done.stderr
+        assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
+        (tmp_path / "seen.png").unlink()
+    done = run("view", file.parent)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
 
 
 def test_a_policy_becomes_one_of_a_single_network_evaluation_that_can_be_evaluated(run, checkpoint, quick_config, tmp_path):

@@ -7,19 +7,20 @@ import pytest
 
 from mechanic_rl_ros.data import ActionChunk
 from mechanic_rl_ros.embodiment import load_embodiment
+from mechanic_rl_ros.safety.limits import KeepOut, SafetyLimits
 from mechanic_rl_ros.view.colours import LIMIT_WALL
 from mechanic_rl_ros.view.executed import LONGEST, ExecutedPath
-from mechanic_rl_ros.view.scene import NAMESPACES, Box, Now, Scene, Surroundings, box_edges
+from mechanic_rl_ros.view.scene import NAMESPACES, Now, Scene, box_edges
 from mechanic_rl_ros.view.shapes import FOREVER, Board, Kind, Shape
 from mechanic_rl_ros.view.words import Words
 
 EMBODIMENT = load_embodiment()
 HOME = np.array(EMBODIMENT.joints.home)
-SURROUNDINGS = Surroundings(0.0, (Box("stand", (0.9, -0.1, 0.0), (1.1, 0.1, 0.6)), Box("wall", (-0.6, -1.0, 0.0), (-0.5, 1.0, 1.0))))
+BOUNDS = SafetyLimits(table_height=0.0, keep_out=(KeepOut("stand", (0.9, -0.1, 0.0), (1.1, 0.1, 0.6)), KeepOut("wall", (-0.6, -1.0, 0.0), (-0.5, 1.0, 1.0))))
 
 
 def shapes_of(now, embodiment=EMBODIMENT):
-    return {shape.key: shape for shape in Scene(embodiment, SURROUNDINGS).shapes(now)}
+    return {shape.key: shape for shape in Scene(embodiment, BOUNDS).shapes(now)}
 
 
 def test_before_anything_is_heard_there_are_the_box_the_table_and_the_words():

@@ -1,0 +1,57 @@
+"""``mechanic-rl doctor --live`` beside real nodes."""
+
+import json
+import subprocess
+
+from mechanic_rl_ros.msg import ActionChunk, Intervention
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
+from mechanic_rl_ros.nodes import qos
+
+
+def doctor(nodes, *options):
+    """Exit status and what it found."""
+    done = subprocess.run(["mechanic-rl", "doctor", "--live", "--json", *options], env=nodes.environment, capture_output=True, text=True, check=False)
+    assert not done.stderr, done.stderr
+    shown = json.loads(done.stdout)
+    return done.returncode, {finding["what"]: finding for finding in shown["findings"]}, shown["cause"]
+
+
+def test_where_nothing_runs_it_says_so(ros):
+    nodes, _ = ros
+    status, _, cause = doctor(nodes, "--seconds", "2")
+    assert status == 1
+    assert f"no node of mechanic_rl_ros is heard in domain {nodes.domain}" in cause["found"]
+
+
+def test_without_a_robot_it_names_the_missing_joint_states_and_with_one_the_missing_nodes(ros, tmp_path):
+    nodes, probe = ros
+    nodes.start("command_node", use_sim_time=True)
+    nodes.start("camera_node", use_sim_time=True)
+    nodes.start("episode_node", use_sim_time=True, directory=tmp_path / "episodes")
+    status, found, cause = doctor(nodes)
+    assert (status, cause["what"], cause["found"]) == (1, "joint_states", "nobody publishes it")
+    assert "has sent nothing" in found["camera_node"]["found"]
+
+    nodes.start("sim_node")
+    joints = probe.hear(JointState, "joint_states", qos.SENSOR)
+    probe.wait_for(lambda: joints, "the simulation")
+    status, found, cause = doctor(nodes)
+    assert (status, cause["what"], cause["found"]) == (1, "policy_node", "does not run")
+    assert found["joint_states"]["health"] == found["camera front"]["health"] == found["camera_node"]["health"] == "ok"
+    assert "waiting for policy_node" in found["episode"]["found"]
+    assert "no episode is running" in found["arm"]["found"]
+
+
+def test_a_second_source_of_commands_and_one_that_is_never_heard_are_named(ros):
+    nodes, probe = ros
+    nodes.start("command_node", use_sim_time=True)
+    probe.node.create_publisher(Float64MultiArray, "fr3_gripper_controller/commands", qos.TRAJECTORY)
+    probe.node.create_publisher(Intervention, "intervention", qos.SENSOR)
+    probe.speaker(ActionChunk, "action_chunk", qos.COMMAND)
+    status, found, cause = doctor(nodes)
+    assert (status, cause["what"]) == (1, "fr3_gripper_controller/commands")
+    assert cause["found"] == "2 publishers: /command_node, /probe"
+    assert "/probe and /command_node never come together: Best effort publisher" in found["/intervention"]["found"]
+    assert "action_chunk" not in found, "one publisher alone is well"
