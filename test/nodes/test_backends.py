@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from controller_manager_msgs.srv import SwitchController
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
@@ -83,8 +84,6 @@ def test_gazebo_waits_for_its_controllers_and_names_the_one_that_stops(ros):
     bench.await_obstacle("controller_manager is not there: start ros2_control")
     ros[0].start("mock_controllers")
     bench.await_freedom()
-    from controller_manager_msgs.srv import SwitchController
-
     request = SwitchController.Request(deactivate_controllers=["fr3_gripper_controller"], strictness=1)
     assert bench.probe.call(SwitchController, "controller_manager/switch_controller", request).ok
     bench.await_obstacle("controller fr3_gripper_controller is inactive: start it with")
@@ -107,6 +106,13 @@ def test_a_robot_that_refuses_its_settings_is_held_and_named(ros):
     ros[0].start("mock_franka", takes_settings=False)
     bench = Bench(ros, "franka", **QUICK)
     bench.await_obstacle("load and collision thresholds are not set (calling set_load: the robot is in mode IDLE): mend that")
+    start = SwitchController.Request(activate_controllers=["fr3_arm_controller"], strictness=SwitchController.Request.BEST_EFFORT)
+
+    def held_although_it_could_move():
+        bench.probe.call(SwitchController, "controller_manager/switch_controller", start)
+        return bench.backend.health()["robot_mode"] == "MOVE" and "thresholds are not set" in bench.backend.obstacle()
+
+    bench.probe.wait_for(held_although_it_could_move, "an obstacle although a person has started the controller")
 
 
 def test_franka_moves_arm_and_hand(franka):
