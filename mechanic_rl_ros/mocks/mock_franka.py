@@ -9,6 +9,7 @@ Parameters (--ros-args -p name:=value):
   gripper_prefix  default franka_gripper
   gripper_time    s that a motion of the hand takes, default 0.3
   arm_controller  default fr3_arm_controller
+  takes_settings  false: load and collision thresholds are refused, default true
   shuts_down      true: an error shuts the hardware down, as in franka_ros2 v2.4 and v3.3 and later; default false
 
 What can be provoked:
@@ -50,6 +51,7 @@ class MockFranka(Node):
         self.prefix = self.parameter("gripper_prefix", "franka_gripper", "name of the gripper's node")
         self.gripper_time = self.parameter("gripper_time", 0.3, "s that a motion of the hand takes", low=0.0, high=60.0)
         self.shuts_down = self.parameter("shuts_down", False, "whether an error shuts the hardware down")
+        self.takes_settings = self.parameter("takes_settings", True, "whether load and collision thresholds can be set")
         self.controller = arm_controller(self)
         self.reflex = self.stopped = False
         self.recovery_works = True
@@ -121,7 +123,7 @@ class MockFranka(Node):
             self.manager.shut_down()
 
     def _set(self, name: str, response: Any) -> Any:
-        response.success = self.mode() is RobotMode.IDLE
+        response.success = self.takes_settings and self.mode() is RobotMode.IDLE
         response.error = "" if response.success else f"the robot is in mode {self.mode().name}"
         if response.success:
             self.settings.append(name)

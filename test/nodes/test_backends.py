@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from controller_manager_msgs.srv import SwitchController
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
@@ -83,8 +84,6 @@ def test_gazebo_waits_for_its_controllers_and_names_the_one_that_stops(ros):
     bench.await_obstacle("controller_manager is not there: start ros2_control")
     ros[0].start("mock_controllers")
     bench.await_freedom()
-    from controller_manager_msgs.srv import SwitchController
-
     request = SwitchController.Request(deactivate_controllers=["fr3_gripper_controller"], strictness=1)
     assert bench.probe.call(SwitchController, "controller_manager/switch_controller", request).ok
     bench.await_obstacle("controller fr3_gripper_controller is inactive: start it with")
@@ -95,8 +94,25 @@ def test_gazebo_without_an_arm_controller_says_how_to_load_it(ros):
     Bench(ros, "gazebo").await_obstacle("controller fr3_arm_controller is not loaded: start it with")
 
 
-def test_franka_sets_load_and_thresholds_before_it_may_be_moved(franka):
-    franka.probe.wait_for(lambda: franka.mock_says("settings") == "load collision", "the settings")
+def test_franka_sets_load_and_thresholds_and_homes_the_hand_before_it_may_be_moved(ros):
+    ros[0].start("mock_franka")
+    bench = Bench(ros, "franka", gripper_homing=True, **QUICK)
+    bench.await_freedom()
+    bench.probe.wait_for(lambda: bench.mock_says("settings") == "load collision", "the settings")
+    assert bench.mock_says("goals") == "homing"
+
+
+def test_a_robot_that_refuses_its_settings_is_held_and_named(ros):
+    ros[0].start("mock_franka", takes_settings=False)
+    bench = Bench(ros, "franka", **QUICK)
+    bench.await_obstacle("load and collision thresholds are not set (calling set_load: the robot is in mode IDLE): mend that")
+    start = SwitchController.Request(activate_controllers=["fr3_arm_controller"], strictness=SwitchController.Request.BEST_EFFORT)
+
+    def held_although_it_could_move():
+        bench.probe.call(SwitchController, "controller_manager/switch_controller", start)
+        return bench.backend.health()["robot_mode"] == "MOVE" and "thresholds are not set" in bench.backend.obstacle()
+
+    bench.probe.wait_for(held_although_it_could_move, "an obstacle although a person has started the controller")
 
 
 def test_franka_moves_arm_and_hand(franka):
@@ -164,20 +180,28 @@ def test_a_pressed_stop_button_is_named_and_nothing_recovers_by_itself(franka):
     assert franka.backend.health()["recoveries"] == 0
 
 
-def test_crisp_sends_the_pose_of_the_first_point(ros):
+def test_crisp_leads_the_hand_along_the_trajectory(ros):
     ros[0].start("mock_franka", arm_controller="cartesian_impedance_controller")
     bench = Bench(ros, "crisp", **QUICK)
     bench.await_obstacle("nobody listens on target_pose")
     poses = bench.probe.hear(PoseStamped, "target_pose", qos.TRAJECTORY)
     bench.await_freedom()
-    first = HOME + 0.05
-    bench.backend.move(Trajectory(np.array([0.02, 1.0]), np.stack([first, HOME]), np.zeros((2, 7))))
-    bench.probe.wait_for(lambda: poses, "a target pose")
-    place = poses[-1].pose.position
+    begin, end = (Kinematics(EMBODIMENT).tcp(positions)[0] for positions in (HOME, HOME + 0.2))
+    bench.backend.move(towards(HOME))
+    bench.backend.move(Trajectory(np.array([1.0]), (HOME + 0.2)[None], np.zeros((1, 7))))
+
+    def places():
+        return np.array([[pose.pose.position.x, pose.pose.position.y, pose.pose.position.z] for pose in poses]).reshape(-1, 3)
+
+    bench.probe.wait_for(lambda: len(poses) and np.allclose(places()[-1], end, atol=1e-9), "the end of the trajectory")
+    ways = np.linalg.norm(places() - begin, axis=1) / np.linalg.norm(end - begin)
+    assert ways[0] < 0.2, "it begins where the arm is"
+    assert (np.diff(ways) > -1e-9).all()
     assert poses[-1].header.frame_id == "fr3_link0"
-    np.testing.assert_allclose([place.x, place.y, place.z], Kinematics(EMBODIMENT).tcp(first)[0], atol=1e-9)
+    poses.clear()
     bench.probe.node.create_publisher(PoseStamped, "target_pose", qos.TRAJECTORY)
     bench.await_obstacle("2 nodes publish target_pose")
+    assert not poses, "an arm at rest is left alone"
 
 
 @pytest.mark.parametrize(("backend", "package"), [("gazebo", "controller_manager_msgs"), ("franka", "franka_msgs"), ("crisp", "franka_msgs")])

@@ -1,7 +1,9 @@
-"""A Franka Research 3 under crisp_controllers: a Cartesian impedance controller that follows a target pose."""
+"""A Franka Research 3 under crisp_controllers: a Cartesian impedance controller that pulls the hand to a target pose."""
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
@@ -15,13 +17,14 @@ from mechanic_rl_ros.nodes.backends.franka_robot import FrankaRobot
 from mechanic_rl_ros.nodes.base import Node
 from mechanic_rl_ros.safety.kinematics import Kinematics
 from mechanic_rl_ros.safety.rotation import quaternion
-from mechanic_rl_ros.sim.trajectory import Trajectory
+from mechanic_rl_ros.sim.trajectory import Trajectory, TrajectoryController
 
+TARGET_S = 0.02  # wall seconds between two targets
 LOOK_S = 1.0  # wall seconds between two looks at who speaks and listens on the topic
 
 
 class CrispBackend(Backend):
-    """Poses for the arm. The first point of a trajectory is where the arm shall be one period from now: that is the target."""
+    """Poses for the arm: the target runs along each trajectory, since the controller would pull straight to its end."""
 
     def __init__(self, node: Node, embodiment: Embodiment) -> None:
         """Declares its parameters.
@@ -30,16 +33,32 @@ class CrispBackend(Backend):
             UserError: The gripper is of no known kind.
         """
         self._node, self._frame = node, embodiment.base_frame
-        self._kinematics = Kinematics(embodiment)
+        self._kinematics, self._lock = Kinematics(embodiment), threading.Lock()
+        self._motion: TrajectoryController | None = None
+        self._under_way = False
         self._topic = node.parameter("target_pose_topic", "target_pose", "topic of the target pose, geometry_msgs/PoseStamped")
         self._publisher = node.create_publisher(PoseStamped, self._topic, qos.TRAJECTORY)
         self._robot = FrankaRobot(node, "crisp", arm_controller(node, "cartesian_impedance_controller"))
         self._gripper = _gripper(node)
         self._audience = f"nobody listens on {self._topic}: start crisp_controllers"
         node.create_timer(LOOK_S, self._look, clock=node.wall)
+        node.create_timer(TARGET_S, self._aim, clock=node.wall)
 
     def move(self, trajectory: Trajectory) -> None:
-        position, rotation = self._kinematics.tcp(trajectory.positions[0])
+        with self._lock:
+            if self._motion is None:
+                self._motion = TrajectoryController(trajectory.positions[0])  # command_node begins by holding the measured position
+            self._motion.set_trajectory(trajectory, time.monotonic_ns())
+            self._under_way = True
+
+    def _aim(self) -> None:
+        with self._lock:
+            if self._motion is None or not self._under_way:
+                return
+            now_ns = time.monotonic_ns()
+            positions, _ = self._motion.sample(now_ns)
+            self._under_way = now_ns < self._motion.end_ns
+        position, rotation = self._kinematics.tcp(positions)
         message = PoseStamped()
         message.header.stamp, message.header.frame_id = self._node.get_clock().now().to_msg(), self._frame
         pose, turn = message.pose.position, message.pose.orientation

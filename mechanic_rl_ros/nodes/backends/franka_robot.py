@@ -66,13 +66,13 @@ class FrankaRobot:
         at = time.monotonic()
         if self._procedure.text:
             return f"the robot is being prepared: {self._procedure.text}"
-        mode = self._watch.mode(at)
-        if mode is RobotMode.IDLE and self._controllers.obstacle():
-            return self._controllers.obstacle()
+        mode, unset = self._watch.mode(at), "" if self._configured else self._unset
+        if mode is RobotMode.IDLE and (unset or self._controllers.obstacle()):
+            return unset or self._controllers.obstacle()
         state, recovery = self._watch.obstacle(at), self._recovery.text(mode is RobotMode.REFLEX)
         if state:
             return f"{state}; {recovery}" if recovery else state
-        return self._controllers.obstacle() or ("" if self._configured else self._unset)
+        return unset or self._controllers.obstacle()
 
     def health(self) -> dict[str, Any]:
         """See ``Backend.health``."""

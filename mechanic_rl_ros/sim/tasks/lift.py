@@ -6,14 +6,13 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from mechanic_rl_ros.reward.success import LIFT_HEIGHT, lifted
 from mechanic_rl_ros.sim.tasks.task import Task, TaskReading, span, towards
 
 X_RANGE = (0.40, 0.60)  # m
 Y_RANGE = (-0.20, 0.20)  # m
 NARROW_Y_RANGE = (0.0, 0.20)  # m, the left half
 YAW_RANGE = 0.2  # rad; small, because the hand keeps its yaw
-LIFT_HEIGHT = 0.06  # m above rest
-HELD_DISTANCE = 0.03  # m between cube and tool centre point
 
 
 class Lift(Task):
@@ -37,11 +36,10 @@ class Lift(Task):
     def reading(self, data: mujoco.MjData, tcp: NDArray[np.float64]) -> TaskReading:
         """See ``Task.reading``; the goal is the point 6 cm above the cube's rest."""
         cube = data.xpos[self._body].copy()
-        height = float(cube[2]) - self._rest
-        held = float(np.linalg.norm(cube - tcp)) < HELD_DISTANCE
+        judgement = lifted(cube, self._rest, tcp)
         return TaskReading(
-            success=height >= LIFT_HEIGHT and held,
-            progress=float(np.clip(height / LIFT_HEIGHT, 0.0, 1.0)),
+            success=judgement.success,
+            progress=judgement.progress,
             object_position=cube,
             object_quaternion=data.xquat[self._body].copy(),
             goal=np.array([cube[0], cube[1], self._rest + LIFT_HEIGHT]),

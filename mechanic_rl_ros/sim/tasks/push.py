@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from mechanic_rl_ros.reward.success import pushed
 from mechanic_rl_ros.sim.tasks.task import Task, TaskReading, span, towards
 
 PUCK_X_RANGE = (0.43, 0.49)  # m
@@ -13,8 +14,6 @@ GOAL_X_RANGE = (0.57, 0.62)  # m, beyond the puck: it is pushed away from the ba
 Y_RANGE = (-0.12, 0.12)  # m, of the puck
 NARROW_Y_RANGE = (0.0, 0.12)  # m, the left half
 SIDEWAYS = 0.06  # m between puck and goal along y, at most
-ARRIVED = 0.03  # m between the centres of puck and disc
-FALLEN = 0.9  # cosine of the tilt beyond which the puck has tipped over
 
 HOVER = 0.09  # m, expert: height of the tool centre point on its way to the puck
 LOW = 0.022  # m, expert: height while pushing
@@ -45,11 +44,10 @@ class Push(Task):
     def reading(self, data: mujoco.MjData, tcp: NDArray[np.float64]) -> TaskReading:
         """See ``Task.reading``; the goal is the middle of the disc."""
         puck, goal = data.xpos[self._puck].copy(), data.xpos[self._goal].copy()
-        distance = float(np.hypot(*(goal - puck)[:2]))
-        upright = data.xmat[self._puck, 8] > FALLEN
+        judgement = pushed(puck, float(data.xmat[self._puck, 8]), goal)
         return TaskReading(
-            success=bool(distance < ARRIVED and upright),
-            progress=float(np.clip(ARRIVED / max(distance, 1e-9), 0.0, 1.0)),
+            success=judgement.success,
+            progress=judgement.progress,
             object_position=puck,
             object_quaternion=data.xquat[self._puck].copy(),
             goal=goal,

@@ -6,13 +6,13 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from mechanic_rl_ros.reward.success import reached
 from mechanic_rl_ros.sim.tasks.task import Task, TaskReading, span, towards
 
 X_RANGE = (0.40, 0.60)  # m
 Y_RANGE = (-0.20, 0.20)  # m
 NARROW_Y_RANGE = (0.0, 0.20)  # m, the left half
 Z_RANGE = (0.06, 0.20)  # m
-REACHED = 0.015  # m
 
 
 class Reach(Task):
@@ -34,10 +34,10 @@ class Reach(Task):
     def reading(self, data: mujoco.MjData, tcp: NDArray[np.float64]) -> TaskReading:
         """See ``Task.reading``; object and goal are both the marker."""
         target = data.xpos[self._body].copy()
-        distance = float(np.linalg.norm(target - tcp))
+        judgement = reached(tcp, target)
         return TaskReading(
-            success=distance < REACHED,
-            progress=float(np.clip(REACHED / max(distance, 1e-9), 0.0, 1.0)),
+            success=judgement.success,
+            progress=judgement.progress,
             object_position=target,
             object_quaternion=data.xquat[self._body].copy(),
             goal=target.copy(),
