@@ -68,9 +68,14 @@ class InterventionNode(Node):
 
     def _tell_scene(self) -> None:
         if self.scene.service_is_ready():
-            self.scene.call_async(Trigger.Request())
+            self.scene.call_async(Trigger.Request()).add_done_callback(self._on_scene)
         else:
             self.get_logger().warning("nobody waits for the scene to be ready: service scene_ready is not there")
+
+    def _on_scene(self, future: Any) -> None:
+        answer = future.result()
+        if not answer.success:
+            self.get_logger().warning(f"the scene is not ready: {answer.message}")
 
     def _on_joints(self, message: JointState) -> None:
         try:
