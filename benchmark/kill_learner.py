@@ -17,7 +17,8 @@ from pathlib import Path
 
 from mechanic_rl_ros.cli.run_folder import open_run
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.graph import GraphSettings, describe
+from mechanic_rl_ros.graph import describe
+from mechanic_rl_ros.graph_settings import GraphSettings
 from mechanic_rl_ros.metrics import FILE, MetricsTail, Record
 from mechanic_rl_ros.ros_domain import claimed_domain, local_discovery
 from mechanic_rl_ros.supervise import Supervisor

@@ -3,20 +3,15 @@
 from launch.actions import OpaqueFunction
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from mechanic_rl_ros.graph import describe
-from mechanic_rl_ros.nodes.launching import DESCRIPTIONS, claim_domain, declare, environment, node, settings_from, with_run_folder
+from mechanic_rl_ros.nodes.launch_arguments import PRACTICE, declare, settings_from
+from mechanic_rl_ros.nodes.launching import whole_graph
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """All processes of the graph."""
-    settings = settings_from(context, DESCRIPTIONS)
-    describe(settings)  # finds mistakes before anything is written
-    claim_domain(context, settings)
-    settings = with_run_folder(context, settings)
-    nodes = [node(spec, settings, finishes=spec.executable == "episode_node") for spec in describe(settings)]
-    return [*environment(context, settings), *nodes]
+    return whole_graph(context, settings_from(context, PRACTICE))[1]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Entry point of launch."""
-    return LaunchDescription([*declare(DESCRIPTIONS), OpaqueFunction(function=start)])
+    return LaunchDescription([*declare(PRACTICE), OpaqueFunction(function=start)])

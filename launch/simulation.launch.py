@@ -1,22 +1,26 @@
-"""Only the embedded simulation, with the topics of the robot: `ros2 launch mechanic_rl_ros simulation.launch.py task:=lift`."""
+"""Only the simulation, with the topics of the robot: `ros2 launch mechanic_rl_ros simulation.launch.py simulation:=mujoco|gazebo task:=lift`."""
 
 from launch.actions import OpaqueFunction
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from mechanic_rl_ros.graph import describe
-from mechanic_rl_ros.nodes.launching import claim_domain, declare, environment, node, settings_from
-
-ARGUMENTS = ("task", "real_time_factor", "embodiment", "namespace", "parameter_file", "log_level")
+from mechanic_rl_ros.companions import companions
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.graph import world
+from mechanic_rl_ros.nodes.launch_arguments import SIMULATION, declare, settings_from
+from mechanic_rl_ros.nodes.launching import actions, claim_domain, launch_folder
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The simulation's process."""
-    settings = settings_from(context, ARGUMENTS)
-    specs = describe(settings)
+    """The simulation's processes; finetune.launch.py with bringup:=false joins them."""
+    settings = settings_from(context, SIMULATION)
+    settings.check()
+    if not settings.simulated:
+        raise UserError("simulation none is a robot: use robot.launch.py")
+    needed = companions(settings, launch_folder())
     claim_domain(context, settings)
-    return [*environment(context, settings), *(node(spec, settings) for spec in specs if spec.executable == "sim_node")]
+    return actions(context, settings, world(settings), needed)
 
 
 def generate_launch_description() -> LaunchDescription:
     """Entry point of launch."""
-    return LaunchDescription([*declare(ARGUMENTS), OpaqueFunction(function=start)])
+    return LaunchDescription([*declare(SIMULATION), OpaqueFunction(function=start)])

@@ -10,13 +10,11 @@ from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.report.interval import wilson_interval as wilson
 from mechanic_rl_ros.rollout import run_episode
+from mechanic_rl_ros.scene_seeds import EVALUATION_SEED
 from mechanic_rl_ros.sim.environment import Environment
 from mechanic_rl_ros.workers import over_seeds
 
 __all__ = ["EVALUATION_SEED", "Evaluation", "evaluate", "wilson"]
-
-EVALUATION_SEED = 1_000_000
-"""First scene seed of evaluations. Nothing is ever chosen by looking at scenes from here on."""
 
 Progress = Callable[[int, int, int], None]
 

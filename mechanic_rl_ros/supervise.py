@@ -27,7 +27,8 @@ from types import TracebackType
 from typing import IO, Any
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.graph import GraphSettings, NodeSpec, describe
+from mechanic_rl_ros.graph import NodeSpec, describe
+from mechanic_rl_ros.graph_settings import GraphSettings
 from mechanic_rl_ros.process_record import NodeState, ProcessRecord
 from mechanic_rl_ros.supervisor_configuration import CONFIGURATION, SUPERVISORD, command_variables, configuration, node_command
 

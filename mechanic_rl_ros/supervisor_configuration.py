@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.graph import PACKAGE, GraphSettings, NodeSpec, ros_arguments
+from mechanic_rl_ros.graph import PACKAGE, NodeSpec, ros_arguments
+from mechanic_rl_ros.graph_settings import GraphSettings
 
 CONFIGURATION = "supervisord.conf"
 

@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.graph import LARGEST_SEED, GraphSettings, NodeSpec, describe, ros_arguments
+from mechanic_rl_ros.graph import NodeSpec, describe, ros_arguments
+from mechanic_rl_ros.graph_settings import GraphSettings
 from mechanic_rl_ros.ros_domain import claimed_domain
+from mechanic_rl_ros.scene_seeds import EVALUATION_SEED, LARGEST_SEED
 
 ROOT = Path(__file__).parents[1]
 AWKWARD = ["", "123", "1e3", "true", "null", "a b", "/my runs/№ 1", "it's", 'a "b"', "x: y", "# no", "[1]", "back\\slash"]
@@ -19,12 +21,17 @@ def specs(**settings: object) -> dict[str, NodeSpec]:
     return {spec.executable: spec for spec in describe(GraphSettings(**settings))}
 
 
+def everything() -> dict[str, NodeSpec]:
+    """Every node that there can be."""
+    return specs() | specs(simulation="none", joystick="gamepad")
+
+
 def test_every_executable_is_a_node_that_is_installed_under_this_name(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, object] = {}
     monkeypatch.setattr("setuptools.setup", lambda **arguments: given.update(arguments))
     exec(compile((ROOT / "setup.py").read_text(), str(ROOT / "setup.py"), "exec"), {"__file__": str(ROOT / "setup.py")})
     installed = {script.split(" = ")[0] for script in given["entry_points"]["console_scripts"]}
-    assert set(specs()) == installed - {"mechanic-rl"}
+    assert set(everything()) == {name for name in installed if name.endswith("_node")}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "mechanic_rl_ros" / "nodes").glob("*_node.py")), ids=lambda path: path.stem)
@@ -41,7 +48,9 @@ def test_every_parameter_of_the_graph_is_one_that_the_node_declares(path: Path) 
     calls = [item for item in ast.walk(tree) if isinstance(item, ast.Call) and isinstance(item.func, ast.Attribute)]
     declared = {call.args[0].value for call in calls if call.func.attr == "parameter"} | {"use_sim_time"}
     declared |= {"embodiment"} if any(call.func.attr == "embodiment_parameter" for call in calls) else set()
-    given = set(specs()[path.stem].parameters) | set(parameters_in_file(path.stem))
+    given = {name for graph in (specs(evaluate=True), everything()) if path.stem in graph for name in graph[path.stem].parameters} | set(
+        parameters_in_file(path.stem)
+    )
     assert given <= declared
 
 
@@ -62,9 +71,34 @@ def test_the_command_node_is_stopped_first_and_the_simulation_last() -> None:
     assert [name for name in orders if orders[name] == max(orders.values())] == ["sim_node"]
 
 
-def test_only_the_embedded_simulation_brings_a_simulation_and_a_robot_has_no_simulated_time() -> None:
-    assert "sim_node" not in specs(simulation="gazebo")
-    assert "sim_node" not in specs(simulation="none")
+def test_the_scene_is_the_embedded_simulation_s_or_that_of_scene_node_or_another_launch_s() -> None:
+    assert {"sim_node", "scene_node"} & set(specs()) == {"sim_node"}
+    for simulation in ("gazebo", "none"):
+        assert {"sim_node", "scene_node"} & set(specs(simulation=simulation)) == {"scene_node"}
+    for simulation in ("mujoco", "gazebo", "none"):
+        assert not {"sim_node", "scene_node"} & set(specs(simulation=simulation, bringup=False))
+
+
+def test_the_arm_is_moved_by_the_simulation_or_by_the_robot_that_was_chosen() -> None:
+    chosen = ({}, {"simulation": "gazebo"}, {"simulation": "none"}, {"simulation": "none", "robot": "crisp"})
+    assert [specs(**settings)["command_node"].parameters["backend"] for settings in chosen] == ["mujoco", "gazebo", "franka", "crisp"]
+
+
+def test_only_on_a_robot_a_command_node_that_died_is_not_started_again() -> None:
+    assert [name for name, spec in everything().items() if not spec.respawn] == ["command_node"]
+    assert all(spec.respawn for spec in specs().values())
+
+
+def test_an_evaluation_learns_nothing_tries_nothing_and_meets_scenes_that_no_practice_uses() -> None:
+    graph = specs(evaluate=True, seed=1)
+    assert "learner_node" not in graph
+    assert not graph["episode_node"].parameters["learn"]
+    assert not graph["policy_node"].parameters["explore"]
+    assert graph["policy_node"].parameters["mode"] == "gate"
+    assert graph["episode_node"].parameters["seed_first"] > EVALUATION_SEED
+
+
+def test_a_robot_has_no_simulated_time() -> None:
     assert all(spec.parameters["use_sim_time"] for spec in specs(simulation="gazebo").values())
     assert not any(spec.parameters["use_sim_time"] for spec in specs(simulation="none").values())
 
@@ -77,6 +111,10 @@ def test_without_learning_there_is_no_learner() -> None:
     ("settings", "message"),
     [
         ({"simulation": "webots"}, "mujoco, gazebo, none"),
+        ({"simulation": "none", "robot": "kuka"}, "franka, crisp"),
+        ({"robot_ip": "172.16.0.2"}, "leave robot_ip"),
+        ({"cameras": "realsense2"}, "cameras out"),
+        ({"simulation": "none", "robot": "crisp", "robot_ip": "172.16.0.2"}, "robot_ip is for robot franka"),
         ({"seed": -1}, "seed"),
         ({"seed": LARGEST_SEED + 1}, "seed"),
         ({"episodes": -1}, "episodes"),

@@ -28,7 +28,6 @@ ROS = {
     "franka_msgs",
     "rosgraph_msgs",
     "builtin_interfaces",
-    "geometry_msgs",
     "visualization_msgs",
     "tf2_msgs",
     "launch",

@@ -15,7 +15,8 @@ import pytest
 
 import mechanic_rl_ros
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.graph import GraphSettings, NodeSpec
+from mechanic_rl_ros.graph import NodeSpec
+from mechanic_rl_ros.graph_settings import GraphSettings
 from mechanic_rl_ros.process_record import NodeState, ProcessRecord
 from mechanic_rl_ros.supervise import Supervisor, is_over
 
@@ -24,7 +25,8 @@ PROCESS = Path(__file__).with_name("supervised_process.py")
 # In a process of its own, so that it can be killed or interrupted: arguments are run folder, record, then name:behaviour:order.
 PROGRAM = """
 import sys
-from mechanic_rl_ros.graph import GraphSettings, NodeSpec
+from mechanic_rl_ros.graph import NodeSpec
+from mechanic_rl_ros.graph_settings import GraphSettings
 from mechanic_rl_ros.supervise import Supervisor
 process, run, record, *nodes = sys.argv[1:]
 behaviours = {node.split(":")[0]: node.split(":")[1] for node in nodes}

@@ -12,6 +12,7 @@ import typer
 from mechanic_rl_ros.cli.console import loading, out, progress_bar
 from mechanic_rl_ros.cli.options import Embodiment, Workers
 from mechanic_rl_ros.latency import LatencyMode
+from mechanic_rl_ros.report.interval import success_line
 
 if TYPE_CHECKING:
     from mechanic_rl_ros.evaluation import Evaluation
@@ -87,5 +88,4 @@ def summary(result: Evaluation) -> dict[str, object]:
 
 def describe(result: Evaluation) -> str:
     """An evaluation as one line."""
-    low, high = result.interval
-    return f"success {result.success:.3f} (95 % interval {low:.3f} to {high:.3f}), {result.successes} of {len(result.outcomes)} episodes"
+    return success_line(result.successes, len(result.outcomes))

@@ -14,8 +14,10 @@ import typer
 from mechanic_rl_ros.cli.console import err, explain, loading, out
 from mechanic_rl_ros.cli.options import Embodiment, Task
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.graph import LARGEST_SEED, SEEDS_PER_RUN, SPEEDS, GraphSettings, describe
+from mechanic_rl_ros.graph import describe
+from mechanic_rl_ros.graph_settings import SPEEDS, GraphSettings
 from mechanic_rl_ros.ros_domain import LARGEST_DOMAIN, LAST_DOMAIN, claimed_domain, local_discovery
+from mechanic_rl_ros.scene_seeds import LARGEST_SEED, SEEDS_PER_RUN
 
 
 def finetune(

@@ -1,60 +1,35 @@
-"""What the launch files have in common: the graph's description as launch arguments and launch actions."""
+"""What the launch files have in common: run folder, ROS domain, and the graph's processes as launch actions."""
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable, Shutdown
+from launch.actions import LogInfo, RegisterEventHandler, SetEnvironmentVariable, Shutdown
+from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.launch_context import LaunchContext
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from launch.logging import launch_config
 from launch_ros.parameter_descriptions import ParameterValue
 
 from mechanic_rl_ros.cli.run_folder import default_folder, open_run
+from mechanic_rl_ros.companions import Companion, companions, require_installed
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.graph import PACKAGE, SIMULATIONS, GraphSettings, NodeSpec
+from mechanic_rl_ros.graph import PACKAGE, NodeSpec, describe
+from mechanic_rl_ros.graph_settings import GraphSettings
+from mechanic_rl_ros.nodes.ordered_shutdown import OrderedNode, OrderedProcess, StopOrder
+from mechanic_rl_ros.report.interval import success_line
+from mechanic_rl_ros.report.run_data import RunData
 from mechanic_rl_ros.ros_domain import free_domain, local_discovery, take
-from mechanic_rl_ros.supervise import lock_run
+from mechanic_rl_ros.supervise import FINISHER, lock_run
 
-DESCRIPTIONS = {
-    "simulation": "mujoco: the embedded one; gazebo: one that you started; none: a robot",
-    "task": "task to practise",
-    "checkpoint": "folder of the policy to start from; the base checkpoint of the task when empty",
-    "run_directory": "folder of the run, which goes on if it was stopped; runs/TIME when empty",
-    "episodes": "episodes to practise; 0: until stopped",
-    "seed": "seed of scenes, sampling and learner",
-    "real_time_factor": "simulated seconds per second of the embedded simulation",
-    "embodiment": "what the policy sees and does: name of a file in config/embodiment/, or a YAML file",
-    "namespace": "ROS namespace of every node",
-    "parameter_file": "YAML file of node parameters; config/nodes.yaml when empty",
-    "log_level": "of every node: debug, info, warn, error or fatal",
-    "learn": "whether the learner takes part",
-    "algorithm": "how it learns: a section of config/learner.yaml, such as filtered_iql, dagger or dppo",
-}
 RESPAWN_DELAY_S = 1.0
-STOP_S = 20.0  # until a node that ignores SIGINT gets SIGTERM
-_DEFAULTS: dict[str, Any] = asdict(GraphSettings(run_directory=""))
-
-
-def declare(names: Iterable[str]) -> list[DeclareLaunchArgument]:
-    """Launch arguments for these fields of GraphSettings."""
-    return [DeclareLaunchArgument(name, default_value=_text(_DEFAULTS[name]), description=DESCRIPTIONS[name], choices=_choices(name)) for name in names]
-
-
-def settings_from(context: LaunchContext, names: Iterable[str]) -> GraphSettings:
-    """The settings that the launch arguments say.
-
-    Raises:
-        UserError: A value is not of the type of its field.
-    """
-    values = {name: _value(name, LaunchConfiguration(name).perform(context)) for name in names}
-    return GraphSettings(**values)
+STOP_S = 20.0  # until a process that ignores SIGINT gets SIGTERM
 
 
 def with_run_folder(context: LaunchContext, settings: GraphSettings) -> GraphSettings:
@@ -65,7 +40,7 @@ def with_run_folder(context: LaunchContext, settings: GraphSettings) -> GraphSet
     """
     _require_known(settings.algorithm)
     folder = Path(settings.run_directory) if settings.run_directory else default_folder(time.strftime("%Y-%m-%d_%H-%M-%S"))
-    same = ("task", "episodes", "seed", "real_time_factor", "embodiment", "algorithm")
+    same = ("task", "episodes", "seed", "real_time_factor", "embodiment", "algorithm", *(["evaluate"] if settings.evaluate else []))
     options = {"checkpoint": settings.resolved_checkpoint(), **{name: getattr(settings, name) for name in same}}
     folder = open_run(folder, options, settings.resolved_parameter_file())
     context.extend_globals({"run_lock": lock_run(folder)})
@@ -88,12 +63,12 @@ def _start(settings: GraphSettings, folder: Path) -> str:
 
 
 def claim_domain(context: LaunchContext, settings: GraphSettings) -> None:
-    """Keeps other simulations out of the ROS domain of an embedded one while this launch lives. Other participants, such as rviz2, are welcome.
+    """Keeps other simulations out of the ROS domain of this one while this launch lives. Other participants, such as rviz2, are welcome.
 
     Raises:
         UserError: A run on this machine has claimed it: two simulations in one domain would drive each other's arm.
     """
-    if settings.simulation != "mujoco":
+    if not (settings.simulated and settings.bringup):
         return
     domain = context.environment.get("ROS_DOMAIN_ID") or "0"
     if not domain.isdigit():
@@ -104,35 +79,65 @@ def claim_domain(context: LaunchContext, settings: GraphSettings) -> None:
     context.extend_globals({"domain_claim": claim})
 
 
-def environment(context: LaunchContext, settings: GraphSettings) -> list[SetEnvironmentVariable]:
-    """Keeps a simulation on this machine unless somebody said otherwise: it must not drive a robot on the network."""
-    variables = local_discovery(context.environment) if settings.simulation == "mujoco" else {}
-    return [SetEnvironmentVariable(name, value) for name, value in variables.items()]
+def launch_folder() -> Path:
+    """Where this launch writes its logs."""
+    return Path(launch_config.log_dir)
 
 
-def node(spec: NodeSpec, settings: GraphSettings, finishes: bool = False) -> Node:
-    """The launch action of one process of the graph.
+def whole_graph(context: LaunchContext, settings: GraphSettings) -> tuple[GraphSettings, list[Any]]:
+    """Launch actions for a run in a folder of its own, with what it needs of other packages; and the settings with that folder.
 
-    Args:
-        spec: Of the process.
-        settings: Of the graph.
-        finishes: Whether everything is over when this process has ended by itself.
+    Raises:
+        UserError: A setting is wrong, a package is not installed, or folder or ROS domain is in use. Then nothing is left behind.
     """
+    describe(settings)
+    needed = companions(settings, launch_folder())
+    require_installed(needed)
+    claim_domain(context, settings)
+    settings = with_run_folder(context, settings)
+    return settings, actions(context, settings, describe(settings), needed)
 
-    def on_exit(event: ProcessExited, context: LaunchContext) -> list[Shutdown]:
+
+def actions(context: LaunchContext, settings: GraphSettings, specs: Sequence[NodeSpec], needed: Sequence[Companion]) -> list[Any]:
+    """Launch actions for all processes.
+
+    Raises:
+        UserError: A package that is needed is not installed.
+    """
+    require_installed(needed)
+    stopping = StopOrder()
+    # A simulation stays on this machine unless somebody said otherwise: it must not drive a robot on the network.
+    variables = local_discovery(context.environment) if settings.simulated else {}
+    return [
+        *(SetEnvironmentVariable(name, value) for name, value in variables.items()),
+        *(companion(item, settings, stopping) for item in needed),
+        *(node(spec, settings, stopping) for spec in specs),
+    ]
+
+
+def node(spec: NodeSpec, settings: GraphSettings, stopping: StopOrder) -> OrderedNode:
+    """The launch action of one process of the graph."""
+
+    def on_exit(event: ProcessExited, context: LaunchContext) -> list[Any]:
         if event.returncode == 1:  # it has said what the user can mend; another start would say the same
-            return [Shutdown(reason=f"{spec.executable} failed: its message is above")]
-        return [Shutdown(reason=f"{spec.executable} has finished")] if finishes and event.returncode == 0 else []
+            return [Shutdown(reason=f"{spec.executable} failed: its message is above"), *stopping.go_on(context)]
+        if spec.executable == FINISHER and event.returncode == 0 and not context.is_shutdown:
+            return [Shutdown(reason=f"{spec.executable} has finished")]
+        if not spec.respawn and not context.is_shutdown:
+            return [Shutdown(reason=f"{spec.executable} has ended: look at the arm before you start again")]
+        return stopping.go_on(context)
 
-    return Node(
+    return OrderedNode(
+        stopping,
+        spec.stop_order,
+        prefix=f"nice -n {spec.nice}" if spec.nice > 0 else "",
         package=PACKAGE,
         executable=spec.executable,
         name=spec.executable,
         exec_name=spec.executable,
         namespace=settings.namespace or None,
-        parameters=[settings.resolved_parameter_file(), {name: _parameter(value) for name, value in spec.parameters.items()}],
+        parameters=[settings.resolved_parameter_file(), _parameters(spec.parameters)],
         ros_arguments=["--log-level", settings.log_level],
-        prefix=f"nice -n {spec.nice}" if spec.nice > 0 else None,
         respawn=spec.respawn,
         respawn_delay=RESPAWN_DELAY_S,
         on_exit=on_exit,
@@ -142,24 +147,56 @@ def node(spec: NodeSpec, settings: GraphSettings, finishes: bool = False) -> Nod
     )
 
 
-def _parameter(value: Any) -> Any:
+def companion(item: Companion, settings: GraphSettings, stopping: StopOrder) -> OrderedNode | OrderedProcess:
+    """The launch action of a program of another package."""
+
+    def on_exit(event: ProcessExited, context: LaunchContext) -> list[Any]:
+        ended_well = item.once and event.returncode == 0
+        if item.essential and not ended_well and not context.is_shutdown:
+            return [Shutdown(reason=f"{item.program} of {item.package} has ended: its last words are above")]
+        return stopping.go_on(context)
+
+    for path, source in item.files.items():
+        path.write_text(source())
+    options: dict[str, Any] = {"on_exit": on_exit, "output": "both", "sigterm_timeout": str(STOP_S)}
+    mortal = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []  # should this launch be killed, nobody else would end it
+    if item.program.endswith(".launch.py"):
+        # A launch of its own: what is included in this one could not be stopped in order.
+        arguments = [f"{name}:={str(value).lower() if isinstance(value, bool) else value}" for name, value in item.parameters.items()]
+        command = [*mortal, "ros2", "launch", "--noninteractive", item.package, item.program, *arguments]
+        return OrderedProcess(stopping, item.stop_order, command, name=item.program, **options)
+    return OrderedNode(
+        stopping,
+        item.stop_order,
+        prefix=" ".join(mortal),
+        package=item.package,
+        executable=item.program,
+        name=item.name or None,
+        exec_name=item.name or item.program,
+        namespace=settings.namespace or None,
+        parameters=[_parameters(item.parameters)] if item.parameters else None,
+        arguments=list(item.arguments),
+        remappings=list(item.remappings.items()),
+        **options,
+    )
+
+
+def success_at_the_end(settings: GraphSettings) -> RegisterEventHandler:
+    """Says how many episodes were solved, when all is written."""
+
+    def say(event: ProcessExited, context: LaunchContext) -> list[LogInfo]:
+        if not context.is_shutdown or not event.process_name.startswith("monitor_node"):
+            return []
+        try:
+            solved = RunData.load(settings.run_directory).successes
+        except UserError as error:
+            return [LogInfo(msg=str(error))]
+        return [LogInfo(msg=success_line(int(solved.sum()), len(solved)))]
+
+    return RegisterEventHandler(OnProcessExit(on_exit=say))
+
+
+def _parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     # launch_ros reads a plain string as YAML, which would make a number of a name of digits.
-    return ParameterValue(value, value_type=str) if isinstance(value, str) else value
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _choices(name: str) -> list[str] | None:
-    return list(SIMULATIONS) if name == "simulation" else ["true", "false"] if isinstance(_DEFAULTS[name], bool) else None
-
-
-def _value(name: str, text: str) -> Any:
-    default = _DEFAULTS[name]
-    if isinstance(default, bool):
-        return text == "true"
-    try:
-        return type(default)(text)
-    except ValueError as error:
-        raise UserError(f"{name}:={text} is not a number: give one, for example {name}:={default}") from error
+    texts = {name: value() if callable(value) else value for name, value in parameters.items()}
+    return {name: ParameterValue(value, value_type=str) if isinstance(value, str) else value for name, value in texts.items()}

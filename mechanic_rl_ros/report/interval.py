@@ -19,3 +19,9 @@ def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float
     centre = (rate + square / (2 * trials)) / (1 + square / trials)
     half = z / (1 + square / trials) * sqrt(rate * (1 - rate) / trials + square / (4 * trials * trials))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def success_line(successes: int, trials: int) -> str:
+    """A success rate with its interval, in words."""
+    low, high = wilson_interval(successes, trials)
+    return f"success {successes / max(1, trials):.3f} (95 % interval {low:.3f} to {high:.3f}), {successes} of {trials} episodes"

@@ -11,7 +11,8 @@ from sensor_msgs.msg import JointState
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.graph import GraphSettings, describe
+from mechanic_rl_ros.graph import describe
+from mechanic_rl_ros.graph_settings import GraphSettings
 from mechanic_rl_ros.metrics import FILE, read_metrics
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import nanoseconds

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.graph import GraphSettings, NodeSpec, describe
+from mechanic_rl_ros.graph import NodeSpec, describe
+from mechanic_rl_ros.graph_settings import GraphSettings
 from mechanic_rl_ros.ros_domain import REACH_VARIABLES, free_domain
 
 # A folder called launch lies in this repository too, so that the name alone may be importable.
@@ -71,15 +72,19 @@ def parameters(words: list[str]) -> dict[str, Any]:
     return given["ros__parameters"]
 
 
-def test_every_setting_is_a_launch_argument_with_description_and_default() -> None:
+def test_every_setting_of_practice_is_a_launch_argument() -> None:
     declared = {argument.name: argument for argument in load("finetune").generate_launch_description().get_launch_arguments()}
-    assert set(declared) == {field.name for field in fields(GraphSettings)}
-    assert all(argument.description and argument.default_value is not None for argument in declared.values())
+    assert set(declared) == {field.name for field in fields(GraphSettings)} - {"evaluate"}
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"simulation": "gazebo"}, {"simulation": "none", "learn": False}, {"namespace": "robot1", "checkpoint": "/my runs/7"}]
-)
+@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.launch.py")), ids=lambda path: path.name)
+def test_every_argument_of_every_launch_file_has_a_description_and_a_default(path: Path) -> None:
+    arguments = load(path.name.removesuffix(".launch.py")).generate_launch_description().get_launch_arguments()
+    assert arguments
+    assert all(argument.description and argument.default_value is not None for argument in arguments)
+
+
+@pytest.mark.parametrize("settings", [{}, {"simulation": "none", "learn": False}, {"bringup": False}, {"namespace": "robot1", "checkpoint": "/my runs/7"}])
 def test_the_launch_file_starts_what_the_graph_describes(tmp_path: Path, settings: dict[str, Any]) -> None:
     folder = str(tmp_path / "a run")
     expected: dict[str, NodeSpec] = {spec.executable: spec for spec in describe(GraphSettings(run_directory=folder, **settings))}
@@ -88,7 +93,8 @@ def test_the_launch_file_starts_what_the_graph_describes(tmp_path: Path, setting
     for node in started:
         spec = expected[node.node_executable]
         words = command(node)
-        assert (words[:3] == ["nice", "-n", str(spec.nice)]) == (spec.nice > 0)
+        assert words[0] == "setsid"
+        assert (words[1:4] == ["nice", "-n", str(spec.nice)]) == (spec.nice > 0)
         assert f"__node:={spec.executable}" in words
         assert ("__ns:=/robot1" in words) == ("namespace" in settings)
         received = parameters(words)
@@ -101,7 +107,7 @@ def test_a_checkpoint_called_by_a_number_stays_a_string(tmp_path: Path) -> None:
     assert parameters(command(node))["embodiment"] == "123"
 
 
-def test_only_an_embedded_simulation_is_kept_on_this_machine(tmp_path: Path) -> None:
+def test_only_a_simulation_is_kept_on_this_machine(tmp_path: Path) -> None:
     from launch.actions import SetEnvironmentVariable
 
     def kept(**arguments: str) -> bool:
@@ -118,7 +124,7 @@ def test_while_a_launch_lives_others_get_neither_its_run_folder_nor_the_domain_o
         with pytest.raises(UserError, match=r"is in use by another run.*export ROS_DOMAIN_ID=\d+"):
             actions(name, **arguments)
     assert not (tmp_path / "b").exists()
-    actions("finetune", run_directory=str(tmp_path / "b"), simulation="none")
+    actions("finetune", run_directory=str(tmp_path / "b"), bringup="false")
     del held
     held, _ = begun("finetune", run_directory=str(tmp_path / "c"), simulation="none")
     with pytest.raises(UserError, match="c is in use by another run"):
@@ -134,6 +140,51 @@ def test_a_wrong_argument_is_a_user_error_and_leaves_nothing_behind(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "package"),
+    [
+        ("finetune", {"rviz": "true"}, "rviz2"),
+        ("finetune", {"joystick": "gamepad"}, "joy"),
+        ("simulation", {"simulation": "gazebo"}, "ros_gz_sim"),
+        ("robot", {"robot_ip": "172.16.0.2"}, "franka_bringup"),
+        ("monitor", {"simulation": "none"}, "rviz2"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_before_anything_is_started_or_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: dict[str, str], package: str
+) -> None:
+    from ament_index_python.packages import PackageNotFoundError
+
+    def find(wanted: str) -> str:
+        if wanted == package:
+            raise PackageNotFoundError(wanted)
+        return "/opt"
+
+    monkeypatch.setattr("ament_index_python.packages.get_package_prefix", find)
+    folder = {"run_directory": str(tmp_path / "run")} if name == "finetune" else {}
+    with pytest.raises(UserError, match=f"package {package} is not installed"):
+        actions(name, **arguments, **folder)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_monitor_without_rviz_and_folder_has_nothing_to_do() -> None:
+    with pytest.raises(UserError, match="nothing to start"):
+        actions("monitor", rviz="false")
+
+
+def test_a_monitor_does_not_write_into_the_folder_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    held, _ = begun("finetune", run_directory=str(tmp_path), simulation="none")
+    with pytest.raises(UserError, match="is in use by another run"):
+        actions("monitor", rviz="false", run_directory=str(tmp_path))
+    del held
+
+
+def test_an_evaluation_and_a_practice_do_not_share_a_folder(tmp_path: Path) -> None:
+    actions("evaluate", run_directory=str(tmp_path), episodes="260", simulation="none")
+    with pytest.raises(UserError, match="evaluate"):
+        actions("finetune", run_directory=str(tmp_path), simulation="none")
+
+
 def test_a_run_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     actions("finetune", run_directory=str(tmp_path), seed="1")
     actions("finetune", run_directory=str(tmp_path), seed="1")
@@ -142,16 +193,27 @@ def test_a_run_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("executable", "returncode", "ends"),
-    [("episode_node", 0, True), ("episode_node", -9, False), ("policy_node", 1, True), ("policy_node", -9, False), ("policy_node", 0, False)],
+    ("executable", "returncode", "simulation", "ends"),
+    [
+        ("episode_node", 0, "mujoco", True),
+        ("episode_node", -9, "mujoco", False),
+        ("policy_node", 1, "mujoco", True),
+        ("policy_node", -9, "mujoco", False),
+        ("policy_node", 0, "mujoco", False),
+        ("command_node", -9, "mujoco", False),
+        ("command_node", -9, "none", True),
+    ],
 )
-def test_all_ends_when_the_episodes_are_done_or_a_node_says_what_is_wrong(tmp_path: Path, executable: str, returncode: int, ends: bool) -> None:
+def test_all_ends_when_the_episodes_are_done_a_node_says_what_is_wrong_or_a_robot_has_lost_its_command_node(
+    tmp_path: Path, executable: str, returncode: int, simulation: str, ends: bool
+) -> None:
     from launch.actions import Shutdown
     from launch.event_handlers import OnProcessExit
     from launch.events.process import ProcessExited
     from launch.launch_context import LaunchContext
 
-    (node,) = [node for node in nodes(actions("finetune", run_directory=str(tmp_path))) if node.node_executable == executable]
+    started = nodes(actions("finetune", run_directory=str(tmp_path), simulation=simulation))
+    (node,) = [node for node in started if node.node_executable == executable]
     event = ProcessExited(returncode=returncode, action=node, name=executable, cmd=[], cwd=None, env=None, pid=1)
     handler = OnProcessExit(target_action=node, on_exit=node._ExecuteLocal__on_exit)
     assert handler.matches(event)
