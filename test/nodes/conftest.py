@@ -8,7 +8,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Bool, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from mechanic_rl_ros import msg
@@ -147,13 +147,14 @@ class Arm:
         self.episodes = publish(State, "episode", qos.STATE)
         self.chunks = publish(msg.ActionChunk, "action_chunk", qos.COMMAND)
         self.operator = publish(msg.Intervention, "intervention", qos.COMMAND)
+        self.emergency = publish(Bool, "emergency_stop", qos.COMMAND)
         self.process = self.join()
         self.probe.every(TICK_NS * 1e-9, self._tick)
         self.probe.every(0.3, self._repeat)
 
     def join(self):
         process = self.nodes.start("command_node", use_sim_time=True)
-        listeners = (self.clock, self.joints, self.episodes, self.chunks, self.operator)
+        listeners = (self.clock, self.joints, self.episodes, self.chunks, self.operator, self.emergency)
         self.probe.wait_for(lambda: all(publisher.get_subscription_count() for publisher in listeners), "command_node")
         return process
 

@@ -4,7 +4,11 @@ import signal
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
+from rclpy.node import Node
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
 
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.data import Source
@@ -176,18 +180,13 @@ def test_joint_states_that_are_not_finite_are_refused_with_the_reason_and_stop_t
     arm.await_motion()
 
 
-def test_a_chunk_counts_once_for_the_latency_though_the_arm_holds_in_between(arm):
+def test_a_chunk_counts_once_for_the_latency(arm):
     arm.begin()
     arm.await_fresh_status()
-    arm.send(SLOWLY, horizon=200, actions=list(SLOWLY) * 200)
-    arm.await_motion()
-    arm.joints_flow = False
-    arm.pass_time(STOP_S)
-    assert arm.speed() == 0.0
-    arm.joints_flow = True
+    arm.send(SLOWLY)
     arm.await_motion()
     seen = len(arm.status)
-    arm.probe.wait_for(lambda: len(arm.status) > seen, "the status of that time")
+    arm.probe.wait_for(lambda: len(arm.status) > seen + 1, "the statuses of that time")
     assert sum(len(status.latencies) for status in arm.status) == 1
 
 
@@ -259,7 +258,7 @@ def test_a_deactivated_node_moves_nothing_and_an_activated_one_goes_on(arm):
     arm.pass_time(2 * STOP_S)
     assert arm.rests_from(since_ns + round(STOP_S * 1e9))
     assert not arm.change_state(Transition.TRANSITION_CLEANUP), "to configure it anew, it is restarted"
-    arm.drive = tuple(-x for x in FORWARD)
+    arm.drive = tuple(-x for x in SLOWLY)  # the walls of the workspace are far
     assert arm.change_state(Transition.TRANSITION_ACTIVATE)
     arm.await_motion()
 
@@ -281,20 +280,87 @@ def test_sigint_in_full_motion_brings_the_arm_to_rest(arm):
     arm.begin()
     arm.drive = FORWARD
     arm.await_motion()
-    fast = np.abs(arm.trajectories[-1].points[0].velocities).max()
     arm.process.process.send_signal(signal.SIGINT)
     arm.probe.wait_for(arm.process.ended, "the end of command_node")
     assert arm.process.status() == 0, arm.process.output
     arm.pass_time(0.5)
     last = arm.trajectories[-1]
-    assert np.abs(last.points[0].velocities).max() < 0.3 * fast, "it slows the arm down itself, before it ends"
-    assert list(last.points[-1].velocities) == [0.0] * 7
+    speeds = [np.abs(point.velocities).max() for point in last.points]
+    assert speeds == sorted(speeds, reverse=True), "the way to rest is the last thing sent"
+    assert speeds[-1] == 0.0
+    assert last.points[-1].time_from_start.nanosec <= 150_000_000
     assert arm.speed() == 0.0
     arm.process = arm.join()
 
 
+@pytest.mark.parametrize("by", ["topic", "service"])
+def test_an_emergency_stop_holds_the_arm_through_new_episodes_until_it_is_reset(arm, by):
+    arm.begin()
+    arm.drive = FORWARD
+    arm.await_motion()
+    if by == "topic":
+        arm.emergency.publish(Bool(data=True))
+        arm.emergency.publish(Bool(data=False))
+    else:
+        assert arm.probe.call(Trigger, "emergency_stop", Trigger.Request()).success
+    arm.probe.wait_for(lambda: arm.says()[1].startswith("emergency stop"), "the emergency stop in the diagnostics")
+    assert arm.says()[0] == DiagnosticStatus.ERROR
+    assert arm.speed() == 0.0
+    assert not arm.probe.call(Trigger, "go_home", Trigger.Request()).success
+    arm.begin()
+    since_ns = arm.now_ns
+    arm.pass_time(1.0)
+    assert arm.rests_from(since_ns)
+    assert arm.status[-1].emergency_stop
+    assert arm.probe.call(Trigger, "reset_emergency_stop", Trigger.Request()).success
+    assert not arm.probe.call(Trigger, "reset_emergency_stop", Trigger.Request()).success
+    arm.pass_time(0.5)
+    assert arm.rests_from(since_ns), "the reset alone moves nothing"
+    arm.begin()
+    arm.await_motion()
+
+
+def test_between_episodes_it_drives_the_arm_home_when_asked_and_not_while_one_runs(arm):
+    arm.begin()
+    arm.drive = FORWARD
+    arm.await_motion()
+    refused = arm.probe.call(Trigger, "go_home", Trigger.Request())
+    assert (refused.success, "not now" in refused.message) == (False, True)
+    arm.pass_time(0.5)
+    arm.end()
+    home = np.array(EMBODIMENT.joints.home)
+    assert np.abs(arm.controller.sample(arm.now_ns)[0] - home).max() > 0.02
+    assert arm.probe.call(Trigger, "go_home", Trigger.Request()).success
+    arm.probe.wait_for(lambda: np.abs(arm.controller.sample(arm.now_ns)[0] - home).max() < 0.01 and arm.speed() == 0.0, "home")
+    assert arm.fingers[-1].data[0] == pytest.approx(0.04)
+
+
+def test_a_second_source_of_commands_is_named_and_the_arm_held_until_it_is_gone(arm):
+    arm.begin()
+    arm.drive = FORWARD
+    arm.await_motion()
+    second = Node("ghost", context=arm.probe.node.context)
+    publisher = second.create_publisher(msg.ActionChunk, "action_chunk", 10)
+    arm.probe.wait_for(lambda: "/ghost" in arm.says()[1], "the name of the second source")
+    assert arm.says()[0] == DiagnosticStatus.ERROR
+    assert "publish action_chunk: stop all but one" in arm.says()[1]
+    arm.pass_time(0.3)
+    assert arm.speed() == 0.0
+    second.destroy_publisher(publisher)
+    second.destroy_node()
+    arm.drive = tuple(-x for x in FORWARD)
+    arm.await_motion()
+
+
 @pytest.mark.parametrize(
-    ("parameters", "words"), [({"rate": 20.0}, "between 50.0 and 200.0"), ({"rate": "fast"}, "give a float"), ({"embodiment": "octopus"}, "octopus")]
+    ("parameters", "words"),
+    [
+        ({"rate": 20.0}, "between 50.0 and 200.0"),
+        ({"rate": "fast"}, "give a float"),
+        ({"embodiment": "octopus"}, "octopus"),
+        ({"limits": "nowhere"}, "cannot read limits"),
+        ({"backend": "octopus"}, "unknown backend"),
+    ],
 )
 def test_a_parameter_that_cannot_be_ends_it_with_one_line(ros, parameters, words):
     assert words in ros[0].refusal("command_node", **parameters)
