@@ -4,9 +4,11 @@ import sys
 
 import numpy as np
 import pytest
+from control_msgs.action import GripperCommand
 from controller_manager_msgs.srv import SwitchController
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from rclpy.action import ActionServer
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
@@ -92,6 +94,24 @@ def test_gazebo_waits_for_its_controllers_and_names_the_one_that_stops(ros):
 def test_gazebo_without_an_arm_controller_says_how_to_load_it(ros):
     ros[0].start("mock_controllers", controllers=["fr3_gripper_controller"])
     Bench(ros, "gazebo").await_obstacle("controller fr3_arm_controller is not loaded: start it with")
+
+
+def test_gazebo_drives_a_gripper_that_is_an_action(ros):
+    ros[0].start("mock_controllers")
+    bench = Bench(ros, "gazebo", gripper_action="fr3_gripper_controller/gripper_cmd")
+    bench.await_obstacle("gripper fr3_gripper_controller/gripper_cmd is not there: start its driver")
+    heard = []
+
+    def execute(handle):
+        heard.append((handle.request.command.position, handle.request.command.max_effort))
+        handle.succeed()
+        return GripperCommand.Result(stalled=True)
+
+    server = ActionServer(bench.probe.node, GripperCommand, "fr3_gripper_controller/gripper_cmd", execute)
+    bench.await_freedom()
+    bench.backend.grip(0.01)
+    bench.probe.wait_for(lambda: heard == [(pytest.approx(0.01), 20.0)], "the goal, a position per finger")
+    server.destroy()
 
 
 def test_franka_sets_load_and_thresholds_and_homes_the_hand_before_it_may_be_moved(ros):
