@@ -18,6 +18,7 @@ from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.backends import BACKENDS, make_backend
+from mechanic_rl_ros.nodes.backends.crisp import TARGET_S
 from mechanic_rl_ros.safety.kinematics import Kinematics
 from mechanic_rl_ros.sim.trajectory import Trajectory
 
@@ -218,9 +219,12 @@ def test_crisp_leads_the_hand_along_the_trajectory(ros):
     assert ways[0] < 0.2, "it begins where the arm is"
     assert (np.diff(ways) > -1e-9).all()
     assert poses[-1].header.frame_id == "fr3_link0"
-    poses.clear()
     bench.probe.node.create_publisher(PoseStamped, "target_pose", qos.TRAJECTORY)
     bench.await_obstacle("2 nodes publish target_pose")
+    poses.clear()
+    beats = []
+    bench.probe.every(TARGET_S, lambda: beats.append(0))
+    bench.probe.wait_for(lambda: len(beats) > 10, "ten periods of the target")
     assert not poses, "an arm at rest is left alone"
 
 
