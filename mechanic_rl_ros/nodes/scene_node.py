@@ -18,7 +18,7 @@ from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import OK, WARN, Node, nanoseconds, run
 from mechanic_rl_ros.nodes.convert import reading_from_message
 from mechanic_rl_ros.reset.scene_reset import SceneReset, SceneResetConfig, Verdict
-from mechanic_rl_ros.reward.tracked import TrackedTask
+from mechanic_rl_ros.reward.tracked import GOALS, TrackedTask
 from mechanic_rl_ros.srv import ResetScene
 
 TICK_S = 0.05  # wall seconds
@@ -43,7 +43,7 @@ class SceneNode(Node):
         judge = self.parameter("judge", "label", "who says that the task is solved: label (an operator) or pose (a tracked object)")
         if judge not in ("label", "pose"):
             raise UserError(f"parameter judge of scene_node is {judge!r}: use label or pose")
-        goal = self.parameter("goal", [0.5, 0.0, 0.0], "where the object (push) or the hand (reach) shall be, m in the base frame")
+        goal = self.parameter("goal", GOALS.get(self.task, [0.0] * 3), "where the object (push) or the hand (reach) shall be, m in the base frame")
         self.object_topic = self.parameter("object_topic", "object_pose", "geometry_msgs/PoseStamped of the object, where judge is pose")
         self.tracked = TrackedTask(self.task, self.embodiment, goal) if judge == "pose" else None
         self.reset = SceneReset(config)
@@ -81,7 +81,7 @@ class SceneNode(Node):
         if verdict.success:
             self.reset_count += 1
             if self.tracked is not None:
-                self.tracked.start()
+                self.tracked.start(self.now_ns())
         response.success, response.message, response.reset_count = verdict.success, verdict.message, self.reset_count
         response.stamp = self.get_clock().now().to_msg()
         return response

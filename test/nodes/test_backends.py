@@ -4,9 +4,11 @@ import sys
 
 import numpy as np
 import pytest
+from control_msgs.action import GripperCommand
 from controller_manager_msgs.srv import SwitchController
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from rclpy.action import ActionServer
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
@@ -16,6 +18,7 @@ from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.backends import BACKENDS, make_backend
+from mechanic_rl_ros.nodes.backends.crisp import TARGET_S
 from mechanic_rl_ros.safety.kinematics import Kinematics
 from mechanic_rl_ros.sim.trajectory import Trajectory
 
@@ -92,6 +95,24 @@ def test_gazebo_waits_for_its_controllers_and_names_the_one_that_stops(ros):
 def test_gazebo_without_an_arm_controller_says_how_to_load_it(ros):
     ros[0].start("mock_controllers", controllers=["fr3_gripper_controller"])
     Bench(ros, "gazebo").await_obstacle("controller fr3_arm_controller is not loaded: start it with")
+
+
+def test_gazebo_drives_a_gripper_that_is_an_action(ros):
+    ros[0].start("mock_controllers")
+    bench = Bench(ros, "gazebo", gripper_action="fr3_gripper_controller/gripper_cmd")
+    bench.await_obstacle("gripper fr3_gripper_controller/gripper_cmd is not there: start its driver")
+    heard = []
+
+    def execute(handle):
+        heard.append((handle.request.command.position, handle.request.command.max_effort))
+        handle.succeed()
+        return GripperCommand.Result(stalled=True)
+
+    server = ActionServer(bench.probe.node, GripperCommand, "fr3_gripper_controller/gripper_cmd", execute)
+    bench.await_freedom()
+    bench.backend.grip(0.01)
+    bench.probe.wait_for(lambda: heard == [(pytest.approx(0.01), 20.0)], "the goal, a position per finger")
+    server.destroy()
 
 
 def test_franka_sets_load_and_thresholds_and_homes_the_hand_before_it_may_be_moved(ros):
@@ -198,9 +219,12 @@ def test_crisp_leads_the_hand_along_the_trajectory(ros):
     assert ways[0] < 0.2, "it begins where the arm is"
     assert (np.diff(ways) > -1e-9).all()
     assert poses[-1].header.frame_id == "fr3_link0"
-    poses.clear()
     bench.probe.node.create_publisher(PoseStamped, "target_pose", qos.TRAJECTORY)
     bench.await_obstacle("2 nodes publish target_pose")
+    poses.clear()
+    beats = []
+    bench.probe.every(TARGET_S, lambda: beats.append(0))
+    bench.probe.wait_for(lambda: len(beats) > 10, "ten periods of the target")
     assert not poses, "an arm at rest is left alone"
 
 

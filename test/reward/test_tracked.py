@@ -24,13 +24,23 @@ def test_lift_is_solved_when_the_object_is_up_and_in_the_hand():
     see(task, TCP)
     assert not task.judge(0).success, "nothing is known of the hand"
     task.joints(HOME)
-    task.start()
     see(task, TCP - [0, 0, 0.07])
+    task.start(0)
     assert not task.judge(0).success
     see(task, TCP - [0, 0, 0.005])
     assert task.judge(0).success
     see(task, TCP - [0.1, 0, 0])
     assert not task.judge(0).success, "up, but not in the hand"
+
+
+def test_an_object_that_is_hidden_when_a_scene_begins_rests_where_it_is_seen_next():
+    task = TrackedTask("lift", EMBODIMENT, [0, 0, 0])
+    task.joints(HOME)
+    see(task, TCP - [0, 0, 0.2])
+    task.start(2 * MAX_AGE_NS)
+    assert not task.judge(0).success
+    see(task, TCP, stamp_ns=2 * MAX_AGE_NS)
+    assert not task.judge(2 * MAX_AGE_NS).success, "it has not been lifted from there"
 
 
 def test_an_object_that_has_not_been_seen_for_long_solves_nothing():
@@ -55,6 +65,7 @@ def test_it_judges_as_the_simulation_does(name):
         task.joints(joints.positions)
         see(task, reading.object_position, reading.object_quaternion)
         judgement = task.judge(0)
+        np.testing.assert_allclose(task.goal[2], reading.goal[2], atol=1e-3)
         assert (judgement.success, judgement.progress) == (reading.success, pytest.approx(reading.progress, abs=1e-3))
 
 

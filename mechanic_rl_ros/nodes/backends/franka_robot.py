@@ -22,7 +22,7 @@ from mechanic_rl_ros.safety.recovery import Recovery
 from mechanic_rl_ros.safety.robot_mode import RobotMode, RobotState, RobotWatch
 
 TICK_S = 0.05  # wall seconds
-READ_S = 0.02  # wall seconds between two robot states that are read: they come at 1 kHz, each of many kilobytes
+READ_S = 0.05  # wall seconds between two robot states that are read: they are large, and may come at 1 kHz
 TORQUES = [35.0, 35.0, 32.0, 30.0, 29.0, 27.0, 24.0]  # Nm, as franka_ros2's examples set them
 FORCES = [40.0, 40.0, 40.0, 35.0, 35.0, 35.0]  # N and Nm, likewise
 CONTACT = 10.0  # Nm and N below the threshold of a reflex, from which the robot reports a contact
