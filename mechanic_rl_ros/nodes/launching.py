@@ -120,11 +120,11 @@ def node(spec: NodeSpec, settings: GraphSettings, stopping: StopOrder) -> Ordere
 
     def on_exit(event: ProcessExited, context: LaunchContext) -> list[Any]:
         if event.returncode == 1:  # it has said what the user can mend; another start would say the same
-            return [Shutdown(reason=f"{spec.executable} failed: its message is above"), *stopping.go_on(context)]
+            return [*_over(f"{spec.executable} failed: its message is above", context), *stopping.go_on(context)]
         if spec.executable == FINISHER and event.returncode == 0 and not context.is_shutdown:
-            return [Shutdown(reason=f"{spec.executable} has finished")]
+            return _over(f"{spec.executable} has finished", context)
         if not spec.respawn and not context.is_shutdown:
-            return [Shutdown(reason=f"{spec.executable} has ended: look at the arm before you start again")]
+            return _over(f"{spec.executable} has ended: look at the arm before you start again", context)
         return stopping.go_on(context)
 
     return OrderedNode(
@@ -153,7 +153,7 @@ def companion(item: Companion, settings: GraphSettings, stopping: StopOrder) -> 
     def on_exit(event: ProcessExited, context: LaunchContext) -> list[Any]:
         ended_well = item.once and event.returncode == 0
         if item.essential and not ended_well and not context.is_shutdown:
-            return [Shutdown(reason=f"{item.program} of {item.package} has ended: its last words are above")]
+            return _over(f"{item.program} of {item.package} has ended: its last words are above", context)
         return stopping.go_on(context)
 
     for path, source in item.files.items():
@@ -179,6 +179,11 @@ def companion(item: Companion, settings: GraphSettings, stopping: StopOrder) -> 
         remappings=list(item.remappings.items()),
         **options,
     )
+
+
+def _over(reason: str, context: LaunchContext) -> list[Any]:
+    """The end of the launch, with a word why: launch itself only names the process."""
+    return [] if context.is_shutdown else [LogInfo(msg=reason), Shutdown(reason=reason)]
 
 
 def success_at_the_end(settings: GraphSettings) -> RegisterEventHandler:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mechanic_rl_ros.companions import Companion
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.graph import NodeSpec, describe
 from mechanic_rl_ros.graph_settings import GraphSettings
@@ -70,6 +71,19 @@ def parameters(words: list[str]) -> dict[str, Any]:
     path = [words[index + 1] for index, word in enumerate(words) if word == "--params-file"][-1]
     (given,) = yaml.safe_load(Path(path).read_text()).values()
     return given["ros__parameters"]
+
+
+def ends_all(process: Any, returncode: int) -> bool:
+    """Whether the launch shuts down when this process ends."""
+    from launch.actions import Shutdown
+    from launch.event_handlers import OnProcessExit
+    from launch.events.process import ProcessExited
+    from launch.launch_context import LaunchContext
+
+    event = ProcessExited(returncode=returncode, action=process, name="process", cmd=[], cwd=None, env=None, pid=1)
+    handler = OnProcessExit(target_action=process, on_exit=process._ExecuteLocal__on_exit)
+    assert handler.matches(event)
+    return any(isinstance(action, Shutdown) for action in handler.handle(event, LaunchContext()) or [])
 
 
 def test_every_setting_of_practice_is_a_launch_argument() -> None:
@@ -207,18 +221,25 @@ def test_a_run_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_all_ends_when_the_episodes_are_done_a_node_says_what_is_wrong_or_a_robot_has_lost_its_command_node(
     tmp_path: Path, executable: str, returncode: int, simulation: str, ends: bool
 ) -> None:
-    from launch.actions import Shutdown
-    from launch.event_handlers import OnProcessExit
-    from launch.events.process import ProcessExited
-    from launch.launch_context import LaunchContext
-
     started = nodes(actions("finetune", run_directory=str(tmp_path), simulation=simulation))
     (node,) = [node for node in started if node.node_executable == executable]
-    event = ProcessExited(returncode=returncode, action=node, name=executable, cmd=[], cwd=None, env=None, pid=1)
-    handler = OnProcessExit(target_action=node, on_exit=node._ExecuteLocal__on_exit)
-    assert handler.matches(event)
-    outcome = handler.handle(event, LaunchContext()) or []
-    assert any(isinstance(action, Shutdown) for action in outcome) == ends
+    assert ends_all(node, returncode) == ends
+
+
+@pytest.mark.parametrize(
+    ("item", "returncode", "ends"),
+    [
+        (Companion("franka_bringup", "franka.launch.py"), 0, True),
+        (Companion("controller_manager", "spawner", once=True), 0, False),
+        (Companion("controller_manager", "spawner", once=True), 1, True),
+        (Companion("rviz2", "rviz2", essential=False), -11, False),
+    ],
+)
+def test_all_ends_when_a_driver_has_ended_but_not_when_a_window_was_closed(item: Companion, returncode: int, ends: bool) -> None:
+    from mechanic_rl_ros.nodes.launching import companion
+    from mechanic_rl_ros.nodes.ordered_shutdown import StopOrder
+
+    assert ends_all(companion(item, GraphSettings(), StopOrder()), returncode) == ends
 
 
 def test_a_real_node_with_a_mistake_says_so_and_ends_the_launch_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -58,9 +58,10 @@ class Launches:
 
 @pytest.fixture
 def launches(tmp_path: Path) -> Iterator[Launches]:
-    with claimed_domain(range(100, 0, -1)) as domain:
+    # It is free again when the launch claims it: other tests take the highest free one, and runs the lowest.
+    with claimed_domain(range(50, 20, -1)) as domain:
         launches = Launches(tmp_path, domain)
-    yield launches  # the domain is free now for the launch to claim
+    yield launches
     for process in launches.started:
         process.send_signal(signal.SIGINT)
     for process in launches.started:
