@@ -26,14 +26,16 @@ class Latest:
     """Reads one topic of a node."""
 
     def __init__(self, node: Node, kind: Any, topic: str, profile: QoSProfile) -> None:
-        """Of ``profile``, depth is set to one."""
+        """Of ``profile``, depth is set to one. Nothing is subscribed to before the first look."""
         newest = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=profile.reliability, durability=profile.durability)
         self._group = _Never()
-        self._subscription = node.create_subscription(kind, topic, lambda message: None, newest, callback_group=self._group)
+        self._subscribe = lambda: node.create_subscription(kind, topic, lambda message: None, newest, callback_group=self._group)
+        self._subscription: Any = None
         self._kind, self._message = kind, None
 
     def take(self) -> Any:
         """The newest message so far, also if it was taken before; None before the first."""
+        self._subscription = self._subscription or self._subscribe()
         with self._subscription.handle:
             found = self._subscription.handle.take_message(self._kind, False)
         if found is not None:

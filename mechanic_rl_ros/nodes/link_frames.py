@@ -38,20 +38,19 @@ class LinkFrames:
         self.note = ""
 
     def wanted(self) -> bool:
-        """Whether it is up to us to publish."""
-        if self._mode == "never" or self.note or (self._mode == "auto" and not self._alone()):
+        """Whether it is up to us to publish, and somebody listens."""
+        if self._mode == "never" or self.note:
             return False
         if self._publisher is None:
             self._open()
-        return self._publisher is not None
+        return self._publisher is not None and self._publisher.get_subscription_count() > 0 and (self._mode == "always" or self._alone())
 
     def publish(self, links: list[Link], stamp_ns: int) -> None:
         """Poses of ``links`` and of the cameras, as of then."""
         self._publisher.publish(self._kind(transforms=[_transform(link, stamp_ns) for link in (*links, *self._fixed)]))
 
     def _alone(self) -> bool:
-        others = self._node.count_publishers(TOPIC) - (self._publisher is not None)
-        return others <= 0 and ("sim_node", self._node.get_namespace()) in self._node.get_node_names_and_namespaces()
+        return self._node.count_publishers(TOPIC) == 1 and ("sim_node", self._node.get_namespace()) in self._node.get_node_names_and_namespaces()
 
     def _open(self) -> None:
         try:

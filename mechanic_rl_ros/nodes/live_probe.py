@@ -46,7 +46,7 @@ class LiveProbe(Node):
         super().__init__(NAME, namespace=namespace, enable_rosout=False, start_parameter_services=False)
         self.embodiment = embodiment
         self.began = time.monotonic()
-        self.counts: dict[str, int] = {}
+        self.arrivals: dict[str, list[float]] = {}  # by topic, monotonic seconds
         self.statuses: dict[str, dict[str, Any]] = {}
         self.episode: dict[str, Any] = {}
         self.learner: dict[str, Any] = {}
@@ -65,7 +65,6 @@ class LiveProbe(Node):
 
     def heard(self) -> dict[str, Any]:
         """Everything, as plain data."""
-        seconds = time.monotonic() - self.began
         topics = [self.embodiment.joints.topic, *(topic for spec in self.embodiment.cameras.values() for topic in (spec.raw_topic, spec.topic))]
         names = [f"{namespace.rstrip('/')}/{name}" for name, namespace in self.get_node_names_and_namespaces() if name != NAME]
         return {
@@ -75,12 +74,17 @@ class LiveProbe(Node):
             "learner": self.learner,
             "holdings": self.holdings,
             "clock_stands_still": len(self.clock_ns) > 0 and self.clock_ns[0] == self.clock_ns[-1],
-            "rates": {topic: self.counts.get(topic, 0) / seconds for topic in topics},
+            "rates": {topic: self._rate(topic) for topic in topics},
             "joints": self._joint_state(),
             "publishers": {topic: self._speakers(topic) for topic in topics},
             "sole": {topic: self._speakers(topic) for topic in SOLE_TOPICS},
             "mismatches": list(self._mismatches()),
         }
+
+    def _rate(self, topic: str) -> float:
+        """Messages per second since the first one: until then, both sides had to find each other."""
+        arrivals = self.arrivals.get(topic, [])
+        return len(arrivals) / max(time.monotonic() - arrivals[0], 1.0) if arrivals else 0.0
 
     def _joint_state(self) -> dict[str, Any]:
         if self.joints is None:
@@ -133,7 +137,7 @@ class LiveProbe(Node):
         self.learner = {"version": int(message.version), "updates": int(message.updates), "episodes": int(message.episodes), "reason": message.reason}
 
     def _count(self, topic: str, message: Any) -> None:
-        self.counts[topic] = self.counts.get(topic, 0) + 1
+        self.arrivals.setdefault(topic, []).append(time.monotonic())
 
 
 def _owner(info: Any) -> str:

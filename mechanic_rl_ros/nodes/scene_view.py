@@ -29,8 +29,8 @@ from mechanic_rl_ros.view.scene import Now, Scene
 from mechanic_rl_ros.view.shapes import Board
 from mechanic_rl_ros.view.words import Words
 
-PERIOD_S = 0.2  # wall seconds between two pictures
-REPEAT = 10  # pictures after which fixed things are told again
+PERIOD_S, IDLE_S = 0.25, 1.0  # wall seconds between two pictures, and between two looks whether somebody wants one
+REPEAT = 8  # pictures after which fixed things are told again
 LIMIT_S = 2.5  # wall seconds that a limit is shown after command_status named it: that comes every 2 s
 STATE = msg.EpisodeState
 _STATES = {STATE.WAITING: "waiting", STATE.RESETTING: "resetting", STATE.READY: "ready", STATE.RUNNING: "running", STATE.FINISHED: "all done"}
@@ -59,7 +59,7 @@ class SceneView:
         self._images = {key: Latest(node, Image, spec.topic, qos.SENSOR) for key, spec in embodiment.cameras.items()}
         self._markers = node.create_publisher(MarkerArray, "markers", qos.COMMAND)
         self._overlays = {key: node.create_publisher(Image, f"camera/{key}/overlay", qos.SENSOR) for key in embodiment.cameras}
-        node.create_timer(PERIOD_S, self._look, clock=node.wall)
+        self._timer = node.create_timer(IDLE_S, self._look, clock=node.wall)
 
     @property
     def note(self) -> str:
@@ -107,7 +107,9 @@ class SceneView:
         markers = self._markers.get_subscription_count() > 0
         overlays = [key for key, publisher in self._overlays.items() if publisher.get_subscription_count()]
         frames = self._frames.wanted()
-        if not self._node.active or not (markers or overlays or frames):
+        wanted = self._node.active and (markers or overlays or frames)
+        self._timer.timer_period_ns = round(1e9 * (PERIOD_S if wanted else IDLE_S))
+        if not wanted:
             return
         reading = self._reading()
         self._watch(reading)

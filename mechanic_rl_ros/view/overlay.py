@@ -11,6 +11,7 @@ from mechanic_rl_ros.view import colours
 
 SMALLEST = 240  # rows and columns at least: what a policy sees is often too small to be drawn on
 _FONT_SCALE, _LINE_PX = 0.42, 16
+_LINE_MARGIN = 4  # pixels around a piece of the path that its width may touch
 _SHIFT = 4  # fractional bits of coordinates, for smooth lines
 
 
@@ -55,14 +56,16 @@ class Overlay:
         return canvas
 
     def _path(self, canvas: NDArray[np.uint8], path: NDArray[np.float64], shades: NDArray[np.float64]) -> None:
-        """The furthest first, so that what comes next lies on top; opacity as blending with what is there."""
-        bound = 8.0 * max(canvas.shape)
-        points = np.round(np.clip(path, -bound, bound) * 2**_SHIFT).astype(int).tolist()
-        for start, end, shade in list(zip(points, points[1:], shades[1:], strict=False))[::-1]:
-            drawn = canvas.copy() if shade[3] < 0.95 else canvas
-            self._cv.line(drawn, start, end, (255.0 * shade[:3]).tolist(), 2, self._cv.LINE_AA, _SHIFT)
-            if drawn is not canvas:
-                self._cv.addWeighted(drawn, float(shade[3]), canvas, 1.0 - float(shade[3]), 0.0, canvas)
+        """The furthest first, so that what comes next lies on top; opacity as blending with what is there, around each piece."""
+        for start, end, shade in list(zip(path[:-1], path[1:], shades[1:], strict=True))[::-1]:
+            left, top = np.maximum(np.minimum(start, end).astype(int) - _LINE_MARGIN, 0).tolist()
+            right, bottom = np.maximum(np.maximum(start, end).astype(int) + _LINE_MARGIN, 0).tolist()
+            around = canvas[top:bottom, left:right]
+            if around.size:
+                drawn = around.copy()
+                a, b = ((np.round((point - (left, top)) * 2**_SHIFT)).astype(int).tolist() for point in (start, end))
+                self._cv.line(drawn, a, b, (255.0 * shade[:3]).tolist(), 2, self._cv.LINE_AA, _SHIFT)
+                self._cv.addWeighted(drawn, float(shade[3]), around, 1.0 - float(shade[3]), 0.0, around)
 
     def _write(self, canvas: NDArray[np.uint8], text: str, row: int, colour: colours.Colour) -> None:
         plain = text.encode("ascii", "replace").decode()

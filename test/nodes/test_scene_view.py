@@ -33,7 +33,7 @@ class Viewer:
         self.probe.hear(MarkerArray, "markers", qos.COMMAND, self._show)
         self.chunks = self.probe.speaker(msg.ActionChunk, "action_chunk", qos.COMMAND)
         self.command = self.probe.speaker(msg.CommandStatus, "command_status", qos.STATE)
-        self.feed.join()
+        self.probe.wait_for(lambda: self.feed.joints.get_subscription_count() and self.feed.episodes.get_subscription_count(), "its subscriptions")
 
     def _show(self, message):
         self.messages.append(message)
