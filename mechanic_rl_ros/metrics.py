@@ -71,7 +71,8 @@ class LearnerRecord(TypedDict):
 class CommandRecord(TypedDict):
     """Timing of the command node over ``period_count`` periods. Mean error and deviation are fractions of the nominal ``period_ms``.
 
-    Latency is camera stamp to command, simulated: of every chunk in this window, and quantiles over the last 500 chunks.
+    Latency is camera stamp to command, simulated: of every chunk in this window, and quantiles over the last 500 chunks. Reaction is chunk received to
+    command, wall time, of every chunk in this window.
     """
 
     kind: str
@@ -81,6 +82,7 @@ class CommandRecord(TypedDict):
     period_p99_ms: float
     period_count: int
     latencies_ms: list[float]
+    reactions_ms: list[float]
     latency_p50_ms: float
     latency_p99_ms: float
     late_actions: int

@@ -94,6 +94,7 @@ class BeatStatistics:
         self._period_s = period_s
         self._beats: deque[tuple[float, float, float]] = deque(maxlen=keep)  # arm s, wall s, rate
         self._latencies: deque[float] = deque(maxlen=keep)
+        self._reactions: deque[float] = deque(maxlen=keep)
 
     def beat(self, arm_ns: int, monotonic_s: float, rate: float) -> None:
         """Notes one beat."""
@@ -108,22 +109,27 @@ class BeatStatistics:
         """Notes the age of an observation at the first command that came of it."""
         self._latencies.append(seconds)
 
+    def reaction(self, seconds: float) -> None:
+        """Notes the wall time from a chunk's arrival to the first command that came of it."""
+        self._reactions.append(seconds)
+
     def take(self) -> dict[str, Any]:
         """Figures since the last call: see CommandStatus.msg for the names."""
         beats = [pair for pair in zip(self._beats, list(self._beats)[1:], strict=False) if pair[0][0] >= 0 and pair[1][0] >= 0]
         wall = np.array([(b[1] - a[1]) * b[2] for a, b in beats])  # wall periods in seconds of the arm
-        latencies = list(self._latencies)
+        ages = {"latencies": list(self._latencies), "reactions": list(self._reactions)}
         last = self._beats[-1] if self._beats else None
         self._beats.clear()
         self._latencies.clear()
+        self._reactions.clear()
         if last is not None:
             self._beats.append(last)
         if len(wall) == 0:
-            return {"period_count": 0, "period_mean_error": 0.0, "period_deviation": 0.0, "period_p99": 0.0, "latencies": latencies}
+            return {"period_count": 0, "period_mean_error": 0.0, "period_deviation": 0.0, "period_p99": 0.0, **ages}
         return {
             "period_count": len(wall),
             "period_mean_error": float(wall.mean() / self._period_s - 1.0),
             "period_deviation": float(wall.std() / self._period_s),
             "period_p99": float(np.quantile(wall, 0.99)),
-            "latencies": latencies,
+            **ages,
         }

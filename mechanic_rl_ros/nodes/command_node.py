@@ -44,9 +44,9 @@ class CommandNode(Node):
         rate = self.parameter("rate", 100.0, "commands per second of the arm's clock, Hz", low=50.0, high=200.0)
         self.priority = self.parameter("real_time_priority", 10, "SCHED_FIFO priority of the control thread where permitted, 0 for none", low=0, high=80)
         self.period_ns = round(1e9 / rate)
-        bounds = SafetyLimits.load(self.parameter("limits", "fr3", "what the arm is allowed: name of a file in config/limits/, or a YAML file"))
+        self.bounds = SafetyLimits.load(self.parameter("limits", "fr3", "what the arm is allowed: name of a file in config/limits/, or a YAML file"))
         age = self.parameter("chunk_max_age", CHUNK_AGE_S, "s after its observation for which a chunk is followed", low=0.05, high=10.0)
-        self.commander = Commander(self.embodiment, self.period_ns * 1e-9, bounds, age)
+        self.commander = Commander(self.embodiment, self.period_ns * 1e-9, self.bounds, age)
         self.executed = ExecutedActions(len(self.embodiment.action), self.embodiment.period_ns)
         self.clock = ArmClock(simulated=self.get_parameter("use_sim_time").value)
         self.statistics = BeatStatistics(self.period_ns * 1e-9)
@@ -58,6 +58,7 @@ class CommandNode(Node):
         self.deadline_ns = 0
         self.hand_told: tuple[float, int] | None = None  # what, and in which span of HAND_NS
         self.last_chunk_ns = 0  # of this episode
+        self.received = (0, 0.0)  # stamp of the newest chunk, and monotonic time of its arrival
         self.holding, self.late_actions, self.refused, self.reason = "not started", 0, 0, ""
         self.limited: Counter[str] = Counter()
         self.override_was_active = False
@@ -66,6 +67,9 @@ class CommandNode(Node):
         names = self.embodiment.joints
         name = self.parameter("backend", "mujoco", "what moves the robot: mujoco, gazebo, franka or crisp")
         self.backend = make_backend(name, self, self.embodiment)
+        force = self.get_parameter("gripper_force").value if self.has_parameter("gripper_force") else 0.0
+        if force > self.bounds.grip_force:
+            raise UserError(f"parameter gripper_force is {force:g} N: the limits allow {self.bounds.grip_force:g} N (grip_force)")
         controller = self.get_parameter("arm_controller").value if self.has_parameter("arm_controller") else "fr3_arm_controller"
         self.sources = SourceWatch(self, ["action_chunk", "intervention", f"{controller}/joint_trajectory"])
         self.executed_publisher = self.create_publisher(msg.ExecutedAction, "executed_action", qos.COMMAND)
@@ -165,8 +169,7 @@ class CommandNode(Node):
     def _tick(self, now_ns: int, at: float) -> None:
         with self.lock:
             self._watch_episode(now_ns, at)
-            self.obstacle = self.backend.obstacle() or self.sources.obstacle
-            self.commander.set_obstacle(self.obstacle)
+            self._watch_robot()
             command = self.commander.tick(now_ns)
             closed = self.executed.add(now_ns, command)
             self._note(now_ns, at, command)
@@ -192,8 +195,18 @@ class CommandNode(Node):
             self.abandoned = True
             self.commander.stop("episode_node is silent" if silent else "the episode is past its step limit and nobody has ended it")
 
+    def _watch_robot(self) -> None:
+        """An obstacle, however short, is the end of what the policy had planned: it lasts until the episode is over, so that everybody hears of it."""
+        obstacle = self.backend.obstacle() or self.sources.obstacle
+        if obstacle or self.episode.state != EPISODE.RUNNING or not self.obstacle:
+            self.obstacle = obstacle
+        self.commander.set_obstacle(self.obstacle)
+
     def _note(self, now_ns: int, at: float, command: Command) -> None:
         self.statistics.beat(now_ns, at, self.clock.rate)
+        if command.chunk_stamp_ns == self.received[0]:
+            self.statistics.reaction(time.monotonic() - self.received[1])
+            self.received = (0, 0.0)
         self.holding, self.late_actions, self.settled = command.holding, command.late_actions, not self.commander.moving
         self.limited.update(command.limited)
         if command.source == Source.POLICY and command.chunk_stamp_ns > self.last_chunk_ns:
@@ -226,6 +239,7 @@ class CommandNode(Node):
             return
         with self.lock:
             self.commander.set_chunk(chunk)
+            self.received = (chunk.stamp_ns, time.monotonic())
 
     def _on_episode(self, episode: msg.EpisodeState) -> None:
         if not self.active:

@@ -164,6 +164,7 @@ class MonitorNode(Node):
             latency_p50_ms=self._latency_ms(0.5),
             latency_p99_ms=self._latency_ms(0.99),
             latencies_ms=[round(1e3 * value, 2) for value in s.latencies],
+            reactions_ms=[round(1e3 * value, 2) for value in s.reactions],
             late_actions=s.late_actions,
             holding=s.holding,
             limited=dict(zip(s.limited, s.limited_count, strict=False)),

@@ -20,6 +20,7 @@ class Timing:
         mean_error: Mean period / nominal - 1.
         deviation: Standard deviation of the period / nominal.
         latencies_ms: Camera stamp to command, simulated, of every chunk.
+        reactions_ms: Chunk received to command, wall time, of every chunk.
         swaps_ms: Weights published to acting, wall time, of every version.
     """
 
@@ -28,6 +29,7 @@ class Timing:
     mean_error: float
     deviation: float
     latencies_ms: NDArray[np.float64]
+    reactions_ms: NDArray[np.float64]
     swaps_ms: NDArray[np.float64]
 
 
@@ -39,11 +41,14 @@ def control_timing(data: RunData) -> Timing | None:
     count, mean, deviation = (data.column("command", f"period_{name}")[busy] for name in ("count", "mean_error", "deviation"))
     overall = np.average(mean, weights=count)
     spread = np.sqrt(np.average(deviation**2 + (mean - overall) ** 2, weights=count))
-    latencies = [record["latencies_ms"] for record, kept in zip(data.records["command"], busy, strict=True) if kept]
+    kept = [record for record, chosen in zip(data.records["command"], busy, strict=True) if chosen]
+    latencies, reactions = ([record[name] for record in kept] for name in ("latencies_ms", "reactions_ms"))
     swaps = data.column("policy", "swap_ms")
     nominal = data.column("command", "period_ms")[busy][0]
     # The policy repeats its newest swap in every record.
-    return Timing(int(busy.sum()), float(nominal), float(overall), float(spread), np.concatenate(latencies), np.unique(swaps[swaps >= 0]))
+    return Timing(
+        int(busy.sum()), float(nominal), float(overall), float(spread), np.concatenate(latencies), np.concatenate(reactions), np.unique(swaps[swaps >= 0])
+    )
 
 
 def timing_rows(data: RunData) -> dict[str, str]:
@@ -55,6 +60,8 @@ def timing_rows(data: RunData) -> dict[str, str]:
     rows["command period"] = f"mean error {timing.mean_error:+.2%}, deviation {timing.deviation:.1%} of {timing.period_ms:.0f} ms"
     if len(timing.latencies_ms):
         rows["camera to command"] = f"{_quantiles(timing.latencies_ms)} simulated ({len(timing.latencies_ms)} chunks)"
+    if len(timing.reactions_ms):
+        rows["chunk to command"] = f"{_quantiles(timing.reactions_ms)} ({len(timing.reactions_ms)} chunks)"
     if len(timing.swaps_ms):
         rows["weights to acting"] = f"{_quantiles(timing.swaps_ms)} ({len(timing.swaps_ms)} versions)"
     return rows

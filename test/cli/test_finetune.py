@@ -89,7 +89,7 @@ def finished_run(tmp_path, checkpoint):
     with MetricsWriter(folder / "metrics.jsonl") as writer:
         writer.write("run", task="lift", seed=0, checkpoint=str(checkpoint), started=1e9)
         for number in range(4):
-            writer.write("command", **command, latencies_ms=[40.0, 90.0], wall=1e9 + number)
+            writer.write("command", **command, latencies_ms=[40.0, 90.0], reactions_ms=[4.0, 9.0], wall=1e9 + number)
             writer.write("learner", **dict.fromkeys(figures, number), updates=number, prefers_best_of_n=False, wall=1e9 + number)
         writer.write("policy", version=3, inference_ms=10.0, swap_ms=250.0, refused=0)
     return folder

@@ -348,7 +348,10 @@ def test_a_second_source_of_commands_is_named_and_the_arm_held_until_it_is_gone(
     assert arm.speed() == 0.0
     second.destroy_publisher(publisher)
     second.destroy_node()
-    arm.drive = tuple(-x for x in FORWARD)
+    since_ns = arm.now_ns
+    arm.pass_time(3.0)
+    assert arm.rests_from(since_ns), "not in this episode any more"
+    arm.begin()
     arm.await_motion()
 
 

@@ -41,7 +41,7 @@ def write_run(folder, episodes=80, evaluated=True):
 
 def command(wall):
     timing = {"period_ms": 20.0, "period_mean_error": 0.002, "period_deviation": 0.03, "period_p99_ms": 22.1, "latency_p50_ms": 40.0, "latency_p99_ms": 80.0}
-    counts = {"period_count": 200, "latencies_ms": [40.0, 80.0]}
+    counts = {"period_count": 200, "latencies_ms": [40.0, 80.0], "reactions_ms": [4.0, 8.0]}
     return {**timing, **counts, "late_actions": 0, "holding": "", "limited": {"workspace": 2}, "wall": wall}
 
 

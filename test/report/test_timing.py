@@ -35,7 +35,7 @@ def measured(tmp_path):
 
 def _command(periods, latencies):
     quantiles = {"period_p99_ms": np.quantile(periods, 0.99), "latency_p50_ms": 0.0, "latency_p99_ms": 0.0}
-    state = {"late_actions": 0, "holding": "", "limited": {}, "latencies_ms": latencies, "period_count": len(periods)}
+    state = {"late_actions": 0, "holding": "", "limited": {}, "latencies_ms": latencies, "reactions_ms": latencies / 10, "period_count": len(periods)}
     return {"period_ms": NOMINAL_MS, "period_mean_error": periods.mean() / NOMINAL_MS - 1, "period_deviation": periods.std() / NOMINAL_MS, **quantiles, **state}
 
 
