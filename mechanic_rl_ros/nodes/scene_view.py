@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from geometry_msgs.msg import Point
+from numpy.typing import NDArray
 from sensor_msgs.msg import Image, JointState
 from visualization_msgs.msg import MarkerArray
 
@@ -140,8 +142,7 @@ class SceneView:
             now.executed.add(reading.stamp_ns, self._scene.tool(reading.positions))
         task = self._task.take()
         if task is not None:
-            now.object = np.array([task.object.position.x, task.object.position.y, task.object.position.z])
-            now.goal = np.array([task.goal.x, task.goal.y, task.goal.z])
+            now.object, now.goal = _known(task.object.position), _known(task.goal)
 
     def _draw(self, key: str, poses: dict[str, Any]) -> None:
         spec, message = self._node.embodiment.cameras[key], self._images[key].take()
@@ -161,3 +162,9 @@ class SceneView:
         lines = [words.headline(), f"version {words.version}"]
         drawn = self._overlay.draw(image, lines, words.warning(), path, shades)
         self._overlays[key].publish(image_to_message(drawn, spec.frame, message.header.stamp))
+
+
+def _known(place: Point) -> NDArray[np.float64] | None:
+    """(3,), m; None where all is zero: where nobody tracks the object, its message is left as it is."""
+    point = np.array([place.x, place.y, place.z])
+    return point if point.any() else None

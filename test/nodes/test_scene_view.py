@@ -102,6 +102,16 @@ def test_the_executed_path_grows_with_the_episode_and_begins_anew_with_the_next(
     viewer.wait_for(lambda shown: ("executed", 0) not in shown, "a new path")
 
 
+def test_of_the_task_only_what_is_known_is_shown(viewer):
+    state = msg.TaskState(task="reach")
+    state.goal.x = 0.5
+    tasks = viewer.probe.node.create_publisher(msg.TaskState, "task_state", qos.STATE)
+    tasks.publish(state)
+    viewer.wait_for(lambda shown: ("goal", 0) in shown, "the goal")
+    assert viewer.shown["goal", 0].pose.position.x == 0.5
+    assert ("object", 0) not in viewer.shown
+
+
 def test_the_overlay_is_sent_only_while_somebody_looks(viewer):
     viewer.feed.begin()
     viewer.feed.instant()
