@@ -19,7 +19,8 @@ class ChunkPlayer:
 
         Args:
             action_dim: Numbers in one action.
-            blend_ns: Time in which one action, also the last one of a chunk, turns into the next; the gripper, the last number, does so at once.
+            blend_ns: Around the moment in which one action, also the last one of a chunk, is followed by the next, the two are blended for so long; the
+                gripper, the last number, changes at once.
         """
         self._action_dim, self._blend_ns = action_dim, blend_ns
         self.late_actions = 0
@@ -59,7 +60,8 @@ class ChunkPlayer:
             self._place, self._since_ns, self._before = place, now_ns, self._last
         elapsed = now_ns - self._since_ns
         if len(self._before) and 0 <= elapsed < self._blend_ns and np.isfinite(self._before).all() and np.isfinite(action).all():
-            self._last = self._before + np.float32(elapsed / self._blend_ns) * (action - self._before)
+            share = min(0.5 + elapsed / self._blend_ns, 1.0)
+            self._last = self._before + np.float32(share) * (action - self._before)
             self._last[-1] = action[-1]
         else:
             self._last = action

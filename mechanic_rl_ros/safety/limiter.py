@@ -15,6 +15,7 @@ from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.sim.trajectory import Trajectory
 
 PIECE_PERIODS = 2
+FOLLOW_PERIODS = 1.7  # in which the missing velocity is made up for; less overshoots, since acceleration can only step by STEP
 STOP_DECELERATION = 9.5  # rad/s^2 while stopping
 RAMP_S = 0.01  # s in which the deceleration of a stop begins and ends: at most 1900 rad/s^3
 # Speed is at most distance / APPROACH_S: a wish that would run into a position limit slows down long before it.
@@ -46,8 +47,7 @@ class JointLimiter:
             Accelerations (7,), rad/s^2, and the names of the limits that held the wish back.
         """
         target, limited = self._allowed(q, v, wish)
-        # Half of what is missing in a period: so the steps of acceleration on the way to the target get smaller, too.
-        next_a = (target - v) / (PIECE_PERIODS * self._period)
+        next_a = (target - v) / (FOLLOW_PERIODS * self._period)
         highest = self._bounds.joint_acceleration
         largest = float(np.abs(next_a).max())
         if largest > highest:

@@ -91,3 +91,28 @@ def test_a_malformed_chunk_is_refused_and_counted(bad):
     player.add(bad)
     assert player.due(0) is None
     assert player.refused_chunks == 1
+
+
+def test_actions_are_blended_but_the_gripper_changes_at_once():
+    player = ChunkPlayer(4, blend_ns=20_000_000)
+    first, second = chunk(0, steps=20), chunk(4 * PERIOD, first=10.0)
+    first.actions[:, 0], second.actions[:, 3] = 0.0, 1.0
+    player.add(first)
+    player.due(4 * PERIOD - 1)
+    player.add(second)
+    played = [player.due(4 * PERIOD + offset)[1] for offset in (0, 5_000_000, 10_000_000, 50_000_000)]
+    assert [float(action[0]) for action in played] == pytest.approx([5.0, 7.5, 10.0, 10.0])
+    assert {float(action[3]) for action in played} == {1.0}
+
+
+def test_after_a_pause_and_beside_what_is_no_number_nothing_is_blended():
+    player = ChunkPlayer(4, blend_ns=20_000_000)
+    player.add(chunk(0, first=1.0, steps=2))
+    assert due(player, 0) == 1.0
+    assert due(player, 5 * PERIOD) is None
+    broken = chunk(6 * PERIOD, first=3.0)
+    broken.actions[1] = np.nan
+    player.add(broken)
+    assert due(player, 6 * PERIOD) == 3.0
+    assert np.isnan(due(player, 7 * PERIOD))
+    assert due(player, 8 * PERIOD) == 5.0
