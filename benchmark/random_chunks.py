@@ -23,6 +23,7 @@ from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.safety import limits
 from mechanic_rl_ros.safety.clearance import Clearance
 from mechanic_rl_ros.safety.commander import Commander
+from mechanic_rl_ros.safety.kinematics import Kinematics
 from mechanic_rl_ros.sim.simulation import Simulation
 from mechanic_rl_ros.sim.trajectory import TrajectoryController
 
@@ -40,7 +41,7 @@ class Trial:
         self.bounds = limits.SafetyLimits.load()
         self.commander = Commander(EMBODIMENT, TICK_NS * 1e-9, self.bounds)
         self.desired = TrajectoryController(EMBODIMENT.joints.home)
-        self.clearance = Clearance(EMBODIMENT, self.bounds)
+        self.clearance, self.kinematics = Clearance(EMBODIMENT, self.bounds), Kinematics(EMBODIMENT)
         self.broken: Counter[str] = Counter()
         self.limited: Counter[str] = Counter()
         self.held: Counter[str] = Counter()
@@ -104,7 +105,7 @@ class Trial:
         self.keep("joint velocity above its bound", np.maximum(low - v, v - high), 0.0)
         self.keep("joint acceleration, rad/s^2", np.abs(a), limits.ACCELERATION)
         self.keep("joint jerk, rad/s^3", np.abs(np.diff(a, axis=0)) / 1e-3, limits.JERK)
-        self.keep("tool speed, m/s", self.clearance.tcp_speed(q[-1:], v[-1:]), self.bounds.tcp_speed)
+        self.keep("tool speed, m/s", np.linalg.norm(self.kinematics.jacobian(q[-1])[:3] @ v[-1], keepdims=True), self.bounds.tcp_speed)
         for name, margins in self.clearance.margins(q[-1:]).items():
             self.keep(f"beyond {name}, m", -margins, 0.0)
         for contact in self.simulation.data.contact[: self.simulation.data.ncon]:

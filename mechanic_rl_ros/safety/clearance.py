@@ -52,12 +52,6 @@ class Clearance:
             found["keep_out"] = (_outside(centres, self._boxes_low, self._boxes_high) - self._radii[:, None]).min(axis=(1, 2)) - self._clearance
         return found
 
-    def tcp_speed(self, q: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Speed of the tool centre point, m/s (N,), at positions ``q`` and velocities ``v`` (N, 7)."""
-        frames = self._kinematics.frames(q)
-        axes, arms = frames[:, :7, :3, 2], frames[:, 7:, :3, 3] - frames[:, :7, :3, 3]
-        return np.linalg.norm((np.cross(axes, arms) * v[..., None]).sum(axis=1), axis=1)
-
 
 def _outside(points: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
     """Signed distance (N, S, B) of points (N, S, 3) from boxes (B, 3); negative inside."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety import limits
 from mechanic_rl_ros.safety.clearance import Clearance
+from mechanic_rl_ros.safety.kinematics import Kinematics
 from mechanic_rl_ros.safety.limiter import JointLimiter
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.sim.trajectory import Trajectory, TrajectoryController
@@ -34,7 +35,7 @@ class Motion:
         self._margin = bounds.position_margin
         self._tcp_speed = bounds.tcp_speed
         self._limiter = JointLimiter(bounds, period_s)
-        self._clearance = Clearance(embodiment, bounds)
+        self._clearance, self._kinematics = Clearance(embodiment, bounds), Kinematics(embodiment)
         self._stopping = True
         self.controller: TrajectoryController | None = None  # None: where the arm's own controller is, is not known
 
@@ -89,7 +90,7 @@ class Motion:
         low, high = limits.velocity_bounds(positions)
         if (velocities < low - TOLERANCE).any() or (velocities > high + TOLERANCE).any():
             broken.append("joint_velocity")
-        if (self._clearance.tcp_speed(positions[:1], velocities[:1]) > self._tcp_speed).any():
+        if np.linalg.norm(self._kinematics.jacobian(positions[0])[:3] @ velocities[0]) > self._tcp_speed:
             broken.append("tcp_speed")
         return broken
 
