@@ -165,10 +165,10 @@ class Commander:
         return True
 
     def set_obstacle(self, reason: str) -> None:
-        """Holds the arm while ``reason`` is not empty, as where the robot is in a reflex; then follows the measurement anew."""
-        self._obstructed = reason
-        if reason:
+        """Stops the arm and holds it while ``reason`` is not empty, as where the robot is in a reflex; then follows the measurement anew."""
+        if self._obstructed and not reason:
             self._synchronised = False
+        self._obstructed = reason
 
     @property
     def moving(self) -> bool:

@@ -125,6 +125,24 @@ def test_an_emergency_stop_stays_whatever_is_asked_for_until_it_is_reset_and_the
     arm.start()
 
 
+def test_an_obstacle_stops_the_arm_and_after_it_the_measurement_counts_and_only_a_new_chunk(arm):
+    arm.start()
+    arm.commander.set_chunk(arm.chunk((1.0, 0.0, 0.0, -1.0), steps=40))
+    arm.ticks(0.3)
+    arm.commander.set_obstacle("the robot is in mode REFLEX")
+    assert {command.holding for command in arm.ticks(0.15)} == {"the robot is in mode REFLEX"}
+    assert arm.at_rest()
+    pushed = arm.reading().positions + 0.02
+    arm.controller.hold(pushed)
+    arm.ticks(0.1)
+    arm.commander.set_obstacle("")
+    assert arm.tick().holding == "resynchronising"
+    assert arm.ticks(0.4)[-1].holding == "no action for now"
+    assert arm.controller.sample(arm.now_ns)[0] == pytest.approx(pushed, abs=1e-3)
+    arm.commander.set_chunk(arm.chunk())
+    assert arm.tick().holding == ""
+
+
 def test_while_stopped_the_arm_goes_home_when_asked_and_opens_the_hand(arm):
     arm.start()
     arm.commander.set_chunk(arm.chunk((1.0, 1.0, -0.5, 1.0)))
