@@ -20,7 +20,7 @@ from mechanic_rl_ros.algorithms.success_record import Finding, SuccessRecord
 from mechanic_rl_ros.algorithms.weight_check import answers, distance, executed, saturation
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.practice import Practised, practise
-from mechanic_rl_ros.replay.buffer import Rows
+from mechanic_rl_ros.replay.rows import Rows
 from mechanic_rl_ros.study.tuners import Cell, factory
 
 LOOK = 20  # episodes after which the observations are drawn

@@ -25,7 +25,8 @@ import torch
 
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql, FilteredIqlConfig
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
+from mechanic_rl_ros.replay.buffer import ReplayBuffer
+from mechanic_rl_ros.replay.rows import Rows
 
 GB = 1024**3
 STEPS = 99

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mechanic_rl_ros.algorithms.learner import Learner
 from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
 from mechanic_rl_ros.policy.critic import TwinQ
-from mechanic_rl_ros.replay.buffer import Rows
+from mechanic_rl_ros.replay.rows import Rows
 
 OTHERS = 4  # chunks of each kind that a demonstrated one is compared with
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mechanic_rl_ros.algorithms.critics import CriticConfig, CriticLearner
 from mechanic_rl_ros.policy.critic import TwinQ, Value
-from mechanic_rl_ros.replay.buffer import Rows
+from mechanic_rl_ros.replay.rows import Rows
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
 from mechanic_rl_ros.policy.critic import TwinQ, Value
 from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.policy.policy import Policy
-from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
+from mechanic_rl_ros.replay.buffer import ReplayBuffer
+from mechanic_rl_ros.replay.rows import Rows
 from mechanic_rl_ros.tuner import RelativeMechanic
 
 TunerFactory = Callable[[Iterable[nn.Parameter], str], Any]

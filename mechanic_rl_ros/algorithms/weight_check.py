@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.policy.policy import Policy
-from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
+from mechanic_rl_ros.replay.buffer import ReplayBuffer
+from mechanic_rl_ros.replay.rows import Rows
 
 OBSERVATIONS = 64
 """Stored observations of one check, half of them from demonstrations: a distance of 1 is then known to about 0.05."""

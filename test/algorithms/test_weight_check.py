@@ -9,7 +9,8 @@ from mechanic_rl_ros.algorithms.weight_check import FARTHEST, distance, objectio
 from mechanic_rl_ros.paths import checkpoint_directory
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.policy import Policy
-from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
+from mechanic_rl_ros.replay.buffer import ReplayBuffer
+from mechanic_rl_ros.replay.rows import Rows
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import torch
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.config import PolicyConfig
-from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
+from mechanic_rl_ros.replay.buffer import ReplayBuffer
+from mechanic_rl_ros.replay.rows import Rows
 
 CONFIG = PolicyConfig.for_embodiment(load_embodiment())
 GAMMA = 0.9

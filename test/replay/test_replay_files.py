@@ -15,8 +15,9 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.tensors import read_tensors
 from mechanic_rl_ros.replay import buffer as buffer_module
-from mechanic_rl_ros.replay.buffer import ReplayBuffer, Rows
+from mechanic_rl_ros.replay.buffer import ReplayBuffer
 from mechanic_rl_ros.replay.frame_files import FullDiskError
+from mechanic_rl_ros.replay.rows import Rows
 
 CONFIG = PolicyConfig.for_embodiment(load_embodiment())
 CAPACITY, UNSAVED = 100, 60
