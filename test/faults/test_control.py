@@ -127,7 +127,6 @@ def test_a_takeover_during_a_swap_of_weights_makes_no_jump_and_no_gap(cell):
     weights = cell.teacher.prepare(version)
     cell.practise()
     cell.commands.clear()
-    cell.executed.clear()
     timer = cell.probe.every(0.02, lambda: cell.operate(UP))
     cell.probe.wait_for(lambda: sum(e.source == Source.HUMAN for e in cell.executed) >= 3, "the operator's actions")
     cell.teacher.sender.announce(weights)
@@ -139,7 +138,7 @@ def test_a_takeover_during_a_swap_of_weights_makes_no_jump_and_no_gap(cell):
     assert set(np.diff(stamps)) == {EMBODIMENT.period_ns}, "no interval is missing"
     sources = [Source(e.source) for e in cell.executed]
     turns = [source for source, before in zip(sources, [None, *sources], strict=False) if source != before]
-    assert turns in ([Source.POLICY, Source.HUMAN, Source.POLICY], [Source.HUMAN, Source.POLICY]), "nobody is in between"
+    assert turns[-3:] == [Source.POLICY, Source.HUMAN, Source.POLICY], "nobody is in between"
     measured("takeover and return, jump of the commanded velocity", largest_jump(cell.commands), ACCELERATION / RATE, "rad/s")
 
 
