@@ -39,11 +39,13 @@ def test_after_ctrl_c_the_way_to_rest_is_the_last_command_and_the_simulation_liv
         trajectories = probe.hear(JointTrajectory, "fr3_arm_controller/joint_trajectory", qos.TRAJECTORY, lambda _: heard_at.append(len(joints)))
         probe.wait_for(lambda: trajectories and joints and speed(joints[-1]) > MOVING, "motion", BOUND_S)
         since_ns = nanoseconds(joints[-1].header.stamp)
+        known = len(trajectories)
         practice.send_signal(signal.SIGINT)
         probe.wait_for(lambda: practice.poll() is not None, "the end of practice", BOUND_S)
     finally:
         practice.kill()
         practice.wait()
+    assert len(trajectories) > known, "the arm was on its way"
     speeds = [np.abs(point.velocities).max() for point in trajectories[-1].points]
     assert speeds == sorted(speeds, reverse=True), "the last command is a way to rest"
     assert speeds[-1] == 0.0
