@@ -201,6 +201,19 @@ def shared_ros(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Nodes
         yield pair
 
 
+@pytest.fixture
+def eavesdrop(tmp_path: Path) -> Iterator[Callable[[int], Probe]]:
+    """Makes a probe in a domain that somebody else has claimed."""
+    with contextlib.ExitStack() as probes:
+
+        def make(domain: int) -> Probe:
+            probe = Probe(Nodes(domain, tmp_path))
+            probes.callback(probe.close)
+            return probe
+
+        yield make
+
+
 @pytest.fixture(scope="session")
 def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of random weights with a few demonstrations: acts at once, teaches nothing."""

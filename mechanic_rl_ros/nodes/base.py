@@ -24,6 +24,7 @@ from rclpy.time import Time
 
 from mechanic_rl_ros.embodiment import Embodiment, load_embodiment
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.nodes.mismatch import MismatchWatch
 
 STOP_S = 0.1  # s until a signal is noticed by a node that hears nothing
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -38,6 +39,7 @@ class Node(LifecycleNode):
     """
 
     def __init__(self, name: str) -> None:
+        self.mismatches = MismatchWatch(self)  # before the first subscription, that of the clock
         super().__init__(name)
         self.fault: BaseException | None = None
         self.active = False
@@ -85,6 +87,11 @@ class Node(LifecycleNode):
         """Declares and loads the embodiment."""
         return load_embodiment(self.parameter("embodiment", "fr3", "name of a file in config/embodiment/, or a YAML file"))
 
+    def create_subscription(self, msg_type: Any, topic: str, callback: Any, qos_profile: Any, **options: Any) -> Any:
+        """As rclpy does, and a publisher that cannot be heard is an error in /diagnostics."""
+        options = {"event_callbacks": self.mismatches.callbacks(topic, qos_profile), **options}
+        return super().create_subscription(msg_type, topic, callback, qos_profile, **options)
+
     def now_ns(self) -> int:
         """This node's ROS time: simulated time where use_sim_time is set."""
         return self.get_clock().now().nanoseconds
@@ -128,6 +135,9 @@ class Node(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         level, message, values = self.health() if self.active else (WARN, "not active", {})
+        if mismatch := self.mismatches.reason():
+            level, message = ERROR, mismatch if level == OK else f"{message}; {mismatch}"
+            self.get_logger().error(mismatch, throttle_duration_sec=10.0)
         status = DiagnosticStatus(level=level, name=self.get_fully_qualified_name().lstrip("/"), message=message, hardware_id="")
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         array = DiagnosticArray(status=[status])

@@ -183,6 +183,12 @@ def test_when_the_simulation_is_killed_and_time_starts_anew_practice_goes_on(gra
     assert graph.await_ended(number + 1, "timeout", "success").number > number
 
 
+def test_no_episode_that_was_aborted_is_stored(graph):
+    aborted = {state.id for state in graph.states if state.state == State.ENDED and state.outcome == "aborted"}
+    assert aborted, "the processes that were killed have cost episodes"
+    assert not aborted & {path.stem for path in graph.store.paths()}
+
+
 def test_what_happened_is_in_the_record(graph):
     records = read_metrics(graph.folder / FILE)
     assert {"run", "episode", "learner", "command", "policy", "sim"} <= {record["kind"] for record in records}
