@@ -58,7 +58,7 @@ class CommandNode(Node):
         self.deadline_ns = 0
         self.hand_told: tuple[float, int] | None = None  # what, and in which span of HAND_NS
         self.last_chunk_ns = 0  # of this episode
-        self.received = (0, 0.0)  # stamp of the newest chunk, and monotonic time of its arrival
+        self.received: tuple[int, float] | None = None  # stamp of the newest chunk, and monotonic time of its arrival, until a command has come of it
         self.holding, self.late_actions, self.refused, self.reason = "not started", 0, 0, ""
         self.limited: Counter[str] = Counter()
         self.override_was_active = False
@@ -204,9 +204,9 @@ class CommandNode(Node):
 
     def _note(self, now_ns: int, at: float, command: Command) -> None:
         self.statistics.beat(now_ns, at, self.clock.rate)
-        if command.chunk_stamp_ns == self.received[0]:
+        if self.received is not None and command.chunk_stamp_ns == self.received[0]:
             self.statistics.reaction(time.monotonic() - self.received[1])
-            self.received = (0, 0.0)
+            self.received = None
         self.holding, self.late_actions, self.settled = command.holding, command.late_actions, not self.commander.moving
         self.limited.update(command.limited)
         if command.source == Source.POLICY and command.chunk_stamp_ns > self.last_chunk_ns:

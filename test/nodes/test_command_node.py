@@ -188,6 +188,7 @@ def test_a_chunk_counts_once_for_the_latency(arm):
     seen = len(arm.status)
     arm.probe.wait_for(lambda: len(arm.status) > seen + 1, "the statuses of that time")
     assert sum(len(status.latencies) for status in arm.status) == 1
+    assert sum(len(status.reactions) for status in arm.status) == 1
 
 
 def test_what_an_operator_does_says_nothing_of_the_latency(arm):
