@@ -39,7 +39,7 @@ class Cell(played.Arm):
     def mend(self):
         """Drivers and clock as they should be."""
         self.clock_runs, self.frozen = True, False
-        self.front = lambda now_ns: [now_ns]  # stamps of the front camera's images that are sent at an instant
+        self.stamps = lambda camera, now_ns: [now_ns]  # of the images that are sent at an instant
 
     def start_policy(self):
         self.policy = self.nodes.start("policy_node", checkpoint=self.folder, use_sim_time=True, device="cpu", mode="plain")
@@ -54,7 +54,7 @@ class Cell(played.Arm):
         if not self.clock_runs or self.now_ns % EMBODIMENT.period_ns:
             return
         for key, driver in self.drivers.items():
-            for stamp_ns in self.front(self.now_ns) if key == "front" else [self.now_ns]:
+            for stamp_ns in self.stamps(key, self.now_ns):
                 picture = played.pictures(0 if self.frozen else stamp_ns // EMBODIMENT.period_ns)[key]
                 driver.publish(image_to_message(picture, EMBODIMENT.cameras[key].frame, stamp(stamp_ns)))
 
