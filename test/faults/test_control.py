@@ -137,9 +137,9 @@ def test_a_takeover_during_a_swap_of_weights_makes_no_jump_and_no_gap(cell):
     cell.probe.wait_for(lambda: cell.executed[-1].source == Source.POLICY and cell.executed[-1].policy_version == version, "an action of the new weights")
     stamps = [nanoseconds(e.header.stamp) for e in cell.executed]
     assert set(np.diff(stamps)) == {EMBODIMENT.period_ns}, "no interval is missing"
-    sources = [Source(e.source) for e in cell.executed]
-    turns = [source for source, before in zip(sources, [None, *sources], strict=False) if source != before]
-    assert turns[-3:] == [Source.POLICY, Source.HUMAN, Source.POLICY], f"nobody is in between: {sources}"
+    acting = [Source(e.source) for e in cell.executed if e.source != Source.HOLD]  # a busy machine lets the played clock stand, and the arm holds
+    turns = [source for source, before in zip(acting, [None, *acting], strict=False) if source != before]
+    assert turns == [Source.POLICY, Source.HUMAN, Source.POLICY]
     steps = [
         way.state(BEGUN_NS + 1_000_000)[2] / RATE for command in cell.commands if (way := begun(trajectory_from_message(command, EMBODIMENT.joints.names)))
     ]
