@@ -12,6 +12,7 @@ import numpy as np
 STILL_S = 0.5  # wall seconds without a clock message after which simulated time counts as standing still
 SMOOTHING = 0.02  # share of a new measurement in the estimated rate
 HIGHEST_RATE = 20.0  # arm seconds per wall second that are believed
+SLEW = 0.01  # part of passing time by which a small step of the system's clock is made up for
 JUMP_NS = 100_000_000  # a clock message this far from what was expected is a jump, not jitter
 
 
@@ -50,9 +51,9 @@ class ArmClock:
 
     def now_ns(self, monotonic_s: float | None = None) -> int | None:
         """The arm's time; None while it is unknown or stands still."""
-        if not self._simulated:
-            return time.time_ns()
         at = time.monotonic() if monotonic_s is None else monotonic_s
+        if not self._simulated:
+            return self._system_time(at)
         with self._lock:
             if self._anchor is None or at - self._heard > STILL_S:
                 return None
@@ -62,6 +63,18 @@ class ArmClock:
         """Wall seconds from ``monotonic_s`` until the arm's clock shows ``arm_ns``."""
         now_ns = self.now_ns(monotonic_s)
         return 0.0 if now_ns is None else (arm_ns - now_ns) * 1e-9 / max(self._rate, 1e-3)
+
+    def _system_time(self, at: float) -> int:
+        """System time without its small steps: it is followed slowly, so that a correction by a time server does not reach the control loop."""
+        system_ns = float(time.time_ns() - round((time.monotonic() - at) * 1e9))
+        with self._lock:
+            missing = 0.0 if self._anchor is None else system_ns - self._expected(at)
+            if self._anchor is None or abs(missing) > JUMP_NS:
+                self._anchor = (at, system_ns)
+            elif at > self._anchor[0]:
+                most = SLEW * (at - self._anchor[0]) * 1e9
+                self._anchor = (at, self._expected(at) + min(max(missing, -most), most))
+            return int(self._expected(at))
 
     def _expected(self, at: float) -> float:
         assert self._anchor is not None

@@ -1,5 +1,7 @@
 """The beat on the arm's clock, with clocks that the test moves."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -149,3 +151,23 @@ def test_latencies_are_told_once():
     statistics.latency(0.07)
     assert statistics.take()["latencies"] == pytest.approx([0.05, 0.07])
     assert list(statistics.take()["latencies"]) == []
+
+
+def test_a_small_step_of_the_systems_clock_is_followed_slowly_and_a_large_one_at_once(monkeypatch):
+    now = [1000.0, 5 * 10**18]
+    monkeypatch.setattr("mechanic_rl_ros.timing.time", SimpleNamespace(monotonic=lambda: now[0], time_ns=lambda: now[1]))
+    clock = ArmClock(simulated=False)
+    before = clock.now_ns()
+
+    def pass_time(seconds, step_ns=0):
+        now[0], now[1] = now[0] + seconds, now[1] + round(seconds * 1e9) + step_ns
+        return clock.now_ns()
+
+    assert pass_time(0.01) - before == pytest.approx(10_000_000, abs=1000)
+    before = clock.now_ns()
+    assert pass_time(0.01, step_ns=50_000_000) - before == pytest.approx(10_100_000, abs=1000)
+    for _ in range(600):
+        pass_time(0.01)
+    assert clock.now_ns() == pytest.approx(now[1], abs=1000)
+    before = clock.now_ns()
+    assert pass_time(0.01, step_ns=-(10**9)) < before

@@ -23,7 +23,7 @@ from mechanic_rl_ros.nodes.backends import make_backend
 from mechanic_rl_ros.nodes.base import ERROR, OK, WARN, Node, nanoseconds, run, stamp
 from mechanic_rl_ros.nodes.convert import chunk_from_message, reading_from_message
 from mechanic_rl_ros.nodes.sources import SourceWatch
-from mechanic_rl_ros.safety.commander import CHUNK_AGE_S, Command, Commander
+from mechanic_rl_ros.safety.commander import ALIGNING, CHUNK_AGE_S, NO_ACTION, RESYNCHRONISING, Command, Commander
 from mechanic_rl_ros.safety.executed import Executed, ExecutedActions
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.timing import ArmClock, BeatStatistics
@@ -31,6 +31,7 @@ from mechanic_rl_ros.timing import ArmClock, BeatStatistics
 GIL_S = 0.0005  # s that another thread of this process may keep the interpreter; Python's default is a quarter of a period
 LIMIT_SLACK_NS = 1_000_000_000  # an episode that nobody ends is ended here, this long after its step limit
 SILENCE_S = 2.0  # wall seconds without the episode node's heartbeat after which the arm is stopped
+FURTHEST_NS = 1_000_000_000  # an episode that is stamped later than this from now comes from another clock
 HAND_NS = 500_000_000  # of the arm's time until the hand is told again: its controller may have been restarted
 EPISODE = msg.EpisodeState
 
@@ -70,8 +71,10 @@ class CommandNode(Node):
         force = self.get_parameter("gripper_force").value if self.has_parameter("gripper_force") else 0.0
         if force > self.bounds.grip_force:
             raise UserError(f"parameter gripper_force is {force:g} N: the limits allow {self.bounds.grip_force:g} N (grip_force)")
+        # A reset of the simulation puts the arm home, and its controller with it; crisp_controllers desire no joint positions.
+        self.placed = name in ("mujoco", "crisp")
         controller = self.get_parameter("arm_controller").value if self.has_parameter("arm_controller") else "fr3_arm_controller"
-        self.sources = SourceWatch(self, ["action_chunk", "intervention", f"{controller}/joint_trajectory"])
+        self.sources = SourceWatch(self, ["action_chunk", "intervention", f"{controller}/joint_trajectory"], patient=name != "mujoco")
         self.executed_publisher = self.create_publisher(msg.ExecutedAction, "executed_action", qos.COMMAND)
         self.status = self.create_publisher(msg.CommandStatus, "command_status", qos.STATE)
         self.create_subscription(Clock, "/clock", lambda message: self.clock.add(nanoseconds(message.clock)), qos.SENSOR)
@@ -123,7 +126,8 @@ class CommandNode(Node):
         if self.reason:
             reason, self.reason = self.reason, ""  # told once: what holds the arm now must not stay hidden behind it
             return WARN, reason, values
-        return OK, f"holding: {self.holding}" if self.holding else "moving", values
+        watched = self.episode.state == EPISODE.RUNNING and self.holding not in ("", NO_ACTION, RESYNCHRONISING, ALIGNING)
+        return WARN if watched else OK, f"holding: {self.holding}" if self.holding else "moving", values
 
     settled = True
     """Whether the arm is at rest, and nothing was sent that would move it."""
@@ -227,7 +231,9 @@ class CommandNode(Node):
             self._refuse(str(error))
             return
         with self.lock:
-            self.commander.set_joints(reading)
+            refused = self.commander.set_joints(reading)
+        if refused:
+            self._refuse(refused)
 
     def _on_chunk(self, message: msg.ActionChunk) -> None:
         if message.episode_id != self.episode.id:
@@ -244,13 +250,17 @@ class CommandNode(Node):
     def _on_episode(self, episode: msg.EpisodeState) -> None:
         if not self.active:
             return
+        now_ns = self.clock.now_ns()
+        if now_ns is not None and nanoseconds(episode.header.stamp) - now_ns > FURTHEST_NS:
+            self._refuse(f"an episode is stamped {(nanoseconds(episode.header.stamp) - now_ns) * 1e-9:.1f} s ahead: set the clocks of the machines alike")
+            return
         with self.lock:
             self.episode_heard = time.monotonic()
             if episode == self.episode and not self.abandoned:
                 return  # a heartbeat
             if episode.state == EPISODE.READY:
                 self.hand_told = None
-                self.commander.start(not_before_ns=nanoseconds(episode.header.stamp))
+                self.commander.start(nanoseconds(episode.header.stamp), placed=self.placed)
             elif episode.state == EPISODE.RUNNING:
                 if self.abandoned or self.episode.state != EPISODE.READY or self.episode.id != episode.id:
                     self.commander.start()  # this node joined late

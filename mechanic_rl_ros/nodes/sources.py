@@ -14,9 +14,17 @@ LEASE_S = 30.0  # wall seconds for which the publisher of a process that was kil
 class SourceWatch:
     """Watches topics on which one node of a name may publish, and one only."""
 
-    def __init__(self, node: Node, topics: Sequence[str]) -> None:
-        """``topics``: names as in create_publisher."""
-        self._node, self._topics = node, list(topics)
+    def __init__(self, node: Node, topics: Sequence[str], patient: bool) -> None:
+        """Looks once a second.
+
+        Args:
+            node: This node.
+            topics: Names as in create_publisher.
+            patient: Whether to hold while it is open if a publisher of the same name that was there before this node is alive: on a robot two of them must
+                not move the arm even for a moment.
+        """
+        self._node, self._topics, self._patient = node, list(topics), patient
+        self._began = time.monotonic()
         self._since: dict[str, float] = {}  # when a second publisher of the same name was first seen
         self.obstacle = ""
         node.create_timer(LOOK_S, self._look, clock=node.wall)
@@ -33,5 +41,6 @@ class SourceWatch:
             return ""
         since = self._since.setdefault(topic, time.monotonic())
         if len(names) == 1 and time.monotonic() - since < LEASE_S:
-            return ""
+            first = since - self._began < 2.0 * LOOK_S
+            return f"another {names[0]} publishes {topic}, or was killed less than {LEASE_S:g} s ago" if self._patient and first else ""
         return f"{' and '.join(names) if len(names) > 1 else f'{len(found)} nodes called {names[0]}'} publish {topic}: stop all but one"

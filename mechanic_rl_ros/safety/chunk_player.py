@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mechanic_rl_ros.data import ActionChunk
 
 LONGEST_CHUNK = 256  # actions
-FURTHEST_NS = 1_000_000_000  # a chunk stamped later than this from now comes from another clock
+FURTHEST_NS = 200_000_000  # a chunk stamped later than this from now comes from another clock
 
 
 class ChunkPlayer:

@@ -35,6 +35,7 @@ HOME_GAIN = 2.0  # 1/s
 HOME_SPEED = 0.5  # rad/s of the fastest joint on the way home
 AT_HOME = 0.005  # rad from home that count as there
 RESYNCHRONISING, ALIGNING = "resynchronising", "resynchronising, moving to the measured position"
+NO_ACTION = "no action for now"
 HOMING, EMERGENCY = "going home", "emergency stop"
 STANDING_TICKS = 2  # ticks without progress of the clock after which it counts as having stood still
 LONGEST_GAP = 10  # periods between two ticks beyond which the clock counts as having jumped
@@ -118,16 +119,18 @@ class Commander:
         """Chunks that were malformed, out of order or from another clock."""
         return self._player.refused_chunks
 
-    def set_joints(self, reading: JointReading) -> None:
-        """Takes a measurement over; one that is not finite, out of range or older than the last is ignored."""
+    def set_joints(self, reading: JointReading) -> str:
+        """Takes a measurement over, or says in one line why not; one that is older than the last is ignored."""
         if self._reading is not None and reading.stamp_ns < self._reading.stamp_ns:
-            return
+            return ""
         q = np.asarray(reading.positions, dtype=np.float64)
         if q.shape != (7,) or not np.isfinite(q).all():
-            return
-        if (q < limits.POSITION_LOWER - RANGE_TOLERANCE).any() or (q > limits.POSITION_UPPER + RANGE_TOLERANCE).any():
-            return
+            return "joint state is not seven finite positions: check the sensors of the robot"
+        beyond = np.maximum(limits.POSITION_LOWER - q, q - limits.POSITION_UPPER)
+        if beyond.max() > RANGE_TOLERANCE:
+            return f"joint state has joint {beyond.argmax() + 1} {beyond.max():.3f} rad beyond its limits: check that it comes from an FR3, or free the arm"
         self._reading = reading
+        return ""
 
     def set_chunk(self, chunk: ActionChunk) -> None:
         """Takes a chunk over: it replaces the old one from its first action on that is not late."""
@@ -137,18 +140,23 @@ class Commander:
         """Lets an operator's ``action`` (A,), normalised, take precedence from now on; None gives control back to the policy."""
         self._override = None if action is None else (np.asarray(action, dtype=np.float64), stamp_ns)
 
-    def start(self, not_before_ns: int = 0) -> None:
+    def start(self, not_before_ns: int = 0, placed: bool = False) -> None:
         """Lets the arm move, from where it is measured to be, unless an emergency stop is in force; chunks from before are forgotten.
 
         Args:
             not_before_ns: Measurements stamped earlier do not count: give the time at which the arm was last moved by someone else, a reset for example.
+            placed: Whether somebody put the arm somewhere and its controller with it, as the reset of a simulation does. Else the controller still
+                desires what it was last told, and the arm goes from there to where it is measured, slowly.
         """
         if self._emergency:
             return
         self._stopped, self._homing = "", False
         self._not_before_ns = max(self._not_before_ns, not_before_ns)
         self._player.clear()
-        self._follow_measurement()
+        self._synchronised = False
+        controller = self._motion.controller
+        if placed and controller is not None and self._last_tick_ns is not None and self._last_tick_ns >= max(controller.end_ns, self._settled_at_ns):
+            self._motion.controller = None
 
     def stop(self, reason: str) -> None:
         """Stops the arm smoothly and holds it until ``start``; ``reason`` is told in every command. An operator who wants the arm says so anew."""
@@ -160,8 +168,7 @@ class Commander:
         """While stopped: moves the arm to its home posture and opens the hand. False where it is not stopped, or by an emergency."""
         if not self._stopped or self._emergency:
             return False
-        self._homing = True
-        self._follow_measurement()
+        self._homing, self._synchronised = True, False
         return True
 
     def set_obstacle(self, reason: str) -> None:
@@ -267,7 +274,7 @@ class Commander:
                 return _Intent("operator's command is malformed")
             return _Intent("", _clip(action), Source.HUMAN, stamp_ns=stamp_ns)
         if due is None:
-            return _Intent("no action for now")
+            return _Intent(NO_ACTION)
         chunk, planned = due
         if now_ns - chunk.stamp_ns > self._chunk_age_ns:
             return _Intent("no fresh chunk")
@@ -292,12 +299,6 @@ class Commander:
             self._homing = False
         wish = HOME_GAIN * way
         return wish * min(1.0, HOME_SPEED / max(float(np.abs(wish).max()), 1e-9)), []
-
-    def _follow_measurement(self) -> None:
-        self._synchronised = False
-        controller = self._motion.controller
-        if self._last_tick_ns is not None and controller is not None and self._last_tick_ns >= max(controller.end_ns, self._settled_at_ns):
-            self._motion.controller = None  # whoever moved the arm meanwhile, its controller now desires what is measured
 
     def _align(self, now_ns: int, state: _State | None, reading: JointReading) -> Trajectory:
         """From rest at the last command to rest at the measured positions, slowly."""

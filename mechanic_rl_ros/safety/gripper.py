@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 STROKE = 0.04  # m per finger, franka_description 1.0.1, end_effectors/franka_hand
+CLOSED = 0.005  # m per finger, below which a hand of unknown width is meant to grasp
 SAME = 0.0005  # m per finger: a smaller change of the wish is none
 RETRY_S = 1.0  # until a goal that failed is sent again
 WORST = 3  # failures in a row after which the gripper counts as broken
@@ -47,7 +48,7 @@ class GripperGoals:
             return None
         if self._sent is not None and abs(self._wish - self._sent) < SAME:
             return None
-        closing = self._wish < (STROKE if self._sent is None else self._sent)
+        closing = self._wish < (CLOSED if self._sent is None else self._sent)  # a hand of which nothing is known opens without force unless it shall close
         self._in_flight = self._wish, at
         return GripperGoal(2.0 * self._wish, closing)
 

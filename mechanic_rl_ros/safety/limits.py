@@ -88,7 +88,7 @@ class SafetyLimits:
 
     @classmethod
     def from_dict(cls, data: Any) -> SafetyLimits:
-        """Builds limits from plain data; what is left out keeps its default.
+        """Builds limits from plain data; what is left out keeps its default, but for the table, of which somebody must have thought.
 
         Raises:
             UserError: A name is unknown, a value is no number, or it is wider than allowed.
@@ -97,10 +97,15 @@ class SafetyLimits:
         if not isinstance(data, dict) or any(name not in names for name in data):
             unknown = next((name for name in data if name not in names), data) if isinstance(data, dict) else data
             raise UserError(f"{unknown!r} is no limit: use {', '.join(names)}")
-        values = {name: _numbers(name, value) for name, value in data.items() if name != "keep_out"}
+        if "table_height" not in data:
+            raise UserError("table_height is missing: give the height of the table in the base frame (m), or null where there is none")
+        boxes = data.get("keep_out") or []
+        if not isinstance(boxes, list):
+            raise UserError(f"keep_out is {boxes!r}: give a list of boxes")
+        values = {name: _numbers(name, value) for name, value in data.items() if name != "keep_out" and not (name == "table_height" and value is None)}
         for name, value in values.items():
             _require_within(name, value)
-        return cls(**values, keep_out=tuple(map(_keep_out, data.get("keep_out") or ())))
+        return cls(**values, keep_out=tuple(map(_keep_out, boxes)))
 
 
 # Lowest and highest value that a file may say. The upper speeds and accelerations are those that the stop is made for, see limiter.py.

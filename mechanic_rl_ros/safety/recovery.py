@@ -35,7 +35,7 @@ class Recovery:
         """
         if self._running:
             return False
-        if self._asked:
+        if self._asked and resting:
             self._asked = False
             return self._start()
         if not needed:

@@ -13,7 +13,7 @@ from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety.joystick import Joystick, way
 
 MAX_AGE_NS = 300_000_000  # an older word of the operator does not count; command_node holds after as long
-FUTURE_NS = 100_000_000  # stamps may be this far ahead: simulated time comes in steps
+FUTURE_NS = 50_000_000  # stamps may be this far ahead: simulated time comes in steps
 PERIOD_NS = 20_000_000  # between two actions that are sent on
 RECENT_NS = 500_000_000  # so long what the hand was told last says where it goes, longer than its controller is told anew
 OPEN = 0.9  # part of its full opening from which on a hand counts as open: one that holds something is not

@@ -47,8 +47,8 @@ def _lowest(model, data, index):
 
 def test_distances_from_a_box_are_measured_outside_and_inside():
     box = {"name": "bin", "low": [0.2, -0.4, -0.1], "high": [0.8, 0.4, 0.1]}
-    clearance = Clearance(FR3, SafetyLimits.from_dict({"keep_out": [box], "clearance": 0.0}))
+    clearance = Clearance(FR3, SafetyLimits.from_dict({"table_height": None, "keep_out": [box], "clearance": 0.0}))
     home = np.array(FR3.joints.home)  # the tool at 0.25 m, its lowest sphere 1.15 cm below
     assert clearance.margins(home[None])["keep_out"][0] == pytest.approx(0.25 + 0.001 - 0.0105 - 0.1, abs=2e-3)
-    taller = Clearance(FR3, SafetyLimits.from_dict({"keep_out": [{**box, "high": [0.8, 0.4, 0.3]}], "clearance": 0.0}))
+    taller = Clearance(FR3, SafetyLimits.from_dict({"table_height": None, "keep_out": [{**box, "high": [0.8, 0.4, 0.3]}], "clearance": 0.0}))
     assert taller.margins(home[None])["keep_out"][0] == pytest.approx(-0.3 + 0.25 + 0.001 - 0.0105, abs=2e-3)

@@ -143,6 +143,22 @@ def test_an_obstacle_stops_the_arm_and_after_it_the_measurement_counts_and_only_
     assert arm.tick().holding == ""
 
 
+def test_a_controller_that_kept_its_desired_state_is_led_slowly_to_where_the_arm_was_pushed(arm):
+    arm.start()
+    arm.commander.stop("over")
+    arm.ticks(0.2)
+    desired = arm.controller.sample(arm.now_ns)[0]
+    arm.commander.start()
+    velocities = []
+    for _ in range(90):
+        arm.commander.set_joints(arm.reading(offset=desired + 0.15 - arm.controller.sample(arm.now_ns)[0]))
+        arm.tick(joints=False)
+        velocities += [arm.controller.sample(arm.now_ns + (ms - 10) * MS)[1] for ms in range(10)]
+    assert arm.controller.sample(arm.now_ns)[0] == pytest.approx(desired + 0.15, abs=1e-3)
+    assert np.abs(velocities).max() <= 0.51
+    assert np.abs(np.diff(velocities, axis=0)).max() / 0.001 <= limits.ACCELERATION
+
+
 def test_while_stopped_the_arm_goes_home_when_asked_and_opens_the_hand(arm):
     arm.start()
     arm.commander.set_chunk(arm.chunk((1.0, 1.0, -0.5, 1.0)))
@@ -273,7 +289,8 @@ def test_while_it_was_stopped_the_arm_may_be_moved_and_start_follows_the_measure
     home = np.array(arm.embodiment.joints.home)
     arm.controller.hold(home + 0.5)
     arm.ticks(0.1)
-    arm.start()
+    arm.commander.start(placed=True)
+    assert arm.ticks(0.3)[-1].holding == "no action for now"
     arm.commander.set_chunk(arm.chunk((0.0, 0.0, 0.0, -1.0)))
     arm.tick()
     assert arm.controller.sample(arm.now_ns)[0] == pytest.approx(home + 0.5, abs=0.01)
@@ -291,7 +308,7 @@ def test_a_broken_measurement_is_ignored(arm, offset, shape):
     arm.commander.start()
     reading = arm.reading(offset=offset)
     object.__setattr__(reading, "positions", reading.positions[:shape])
-    arm.commander.set_joints(reading)
+    assert "joint state" in arm.commander.set_joints(reading)
     assert arm.tick(joints=False).holding == "joint state is stale or missing"
 
 
@@ -376,7 +393,7 @@ def test_a_keep_out_box_and_the_table_are_not_entered_and_named(arm):
 
 def test_an_arm_that_starts_beyond_a_limit_may_come_back_but_not_go_further(arm):
     box = {"name": "bin", "low": [0.3, -0.2, 0.0], "high": [0.6, 0.2, 0.3]}  # around where the hand is
-    arm.commander = Commander(arm.embodiment, bounds=limits.SafetyLimits.from_dict({"keep_out": [box]}))
+    arm.commander = Commander(arm.embodiment, bounds=limits.SafetyLimits.from_dict({"table_height": None, "keep_out": [box]}))
     arm.start()
     kinematics = Kinematics(arm.embodiment)
     before = kinematics.tcp(arm.controller.sample(arm.now_ns)[0])[0]
@@ -389,7 +406,7 @@ def test_an_arm_that_starts_beyond_a_limit_may_come_back_but_not_go_further(arm)
 
 
 def test_the_hand_opens_no_wider_than_allowed(arm):
-    arm.commander = Commander(arm.embodiment, bounds=limits.SafetyLimits.from_dict({"grip_width": 0.05}))
+    arm.commander = Commander(arm.embodiment, bounds=limits.SafetyLimits.from_dict({"table_height": None, "grip_width": 0.05}))
     arm.start()
     arm.commander.set_chunk(arm.chunk((0.0, 0.0, 0.0, -1.0)))
     assert arm.tick().finger == pytest.approx(0.025)

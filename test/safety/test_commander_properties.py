@@ -27,7 +27,9 @@ runs = st.tuples(st.just("run"), st.integers(1, 50))
 blind = st.tuples(st.just("blind"), st.integers(1, 50))
 clocks = st.tuples(st.just("clock"), st.sampled_from([-10_000, -40, -1, 1, 15, 60, 150, 10_000, 10**9]))
 pauses = st.tuples(st.just("pause"), st.integers(2, 30))  # one standing tick is forgiven: two timer calls may fall on the same instant
-others = st.sampled_from([("start",), ("start",), ("stop",), ("moved", 0.4), ("moved", -1.0)])
+others = st.sampled_from(
+    [("start",), ("start",), ("stop",), ("moved", 0.4), ("moved", -1.0), ("home",), ("emergency",), ("reset",), ("obstacle", "reflex"), ("obstacle", "")]
+)
 events = st.lists(st.one_of(runs, runs, chunks, chunks, broken, overrides, joints, clocks, pauses, blind, others), min_size=5, max_size=30)
 poses = st.lists(st.floats(0.0, 1.0), min_size=7, max_size=7).map(
     lambda s: limits.POSITION_LOWER + np.array(s) * (limits.POSITION_UPPER - limits.POSITION_LOWER)
@@ -92,6 +94,18 @@ class World:
     def stop(self):
         self.commander.stop("test")
 
+    def home(self):
+        self.commander.go_home()
+
+    def emergency(self):
+        self.commander.emergency_stop()
+
+    def reset(self):
+        self.commander.reset_emergency_stop()
+
+    def obstacle(self, reason):
+        self.commander.set_obstacle(reason)
+
     def moved(self, offset):
         """A reset: the commander is stopped, someone else moves the arm, and the commander is started again."""
         self.commander.stop("reset")
@@ -101,7 +115,7 @@ class World:
         q, _ = self.robot.sample(self.robot_ns)
         self.robot.hold(np.clip(q + offset, limits.POSITION_LOWER + 0.05, limits.POSITION_UPPER - 0.05))
         self.velocities.clear()
-        self.commander.start(not_before_ns=self.now_ns)
+        self.commander.start(not_before_ns=self.now_ns, placed=True)
 
     def _tick(self, clock_ns, real_ns):
         reading = self.commander._reading

@@ -35,6 +35,8 @@ def test_the_shipped_limits_are_those_of_the_class_with_a_table():
     [
         ("joint_speed: [1, 1, 5.26, 1, 1, 1, 1]", "joint_speed is 5.26: the limits of the robot and of its stop allow 0.01 to 1.2"),
         ("joint_acceleration: 12.0", "joint_acceleration is 12"),
+        ("joint_acceleration: 5.0", "table_height is missing"),
+        ("{table_height: null, keep_out: 5}", "keep_out is 5: give a list"),
         ("position_margin: 0.0", "position_margin is 0"),
         ("grip_force: 100", "grip_force is 100"),
         ("tcp_speed: .nan", "tcp_speed is nan"),
@@ -49,7 +51,7 @@ def test_the_shipped_limits_are_those_of_the_class_with_a_table():
 )
 def test_a_file_that_widens_a_limit_or_is_malformed_is_refused_by_name(tmp_path, line, words):
     path = tmp_path / "mine.yaml"
-    path.write_text(line)
+    path.write_text(line if line[0] not in "jpgtks" or "joint_acceleration: 5" in line else f"{line}\ntable_height: null\n")
     with pytest.raises(UserError, match=r"limits .*mine\.yaml") as caught:
         limits.SafetyLimits.load(path)
     assert words in str(caught.value)
@@ -57,7 +59,7 @@ def test_a_file_that_widens_a_limit_or_is_malformed_is_refused_by_name(tmp_path,
 
 def test_a_file_may_narrow_limits_and_name_boxes(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("tcp_speed: 0.1\nkeep_out:\n- {name: bin, low: [0, 0, 0], high: [1, 1, 1]}\n")
+    path.write_text("table_height: null\ntcp_speed: 0.1\nkeep_out:\n- {name: bin, low: [0, 0, 0], high: [1, 1, 1]}\n")
     loaded = limits.SafetyLimits.load(path)
     assert (loaded.tcp_speed, loaded.joint_speed) == (0.1, limits.SafetyLimits().joint_speed)
     assert loaded.keep_out == (limits.KeepOut("bin", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),)

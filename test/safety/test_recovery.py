@@ -31,7 +31,8 @@ def test_without_tries_nothing_happens_until_a_person_asks():
     recovery = Recovery(tries=0, pause_s=1.0)
     assert reflexes(recovery, 0.0, 20.0) == []
     recovery.ask()
-    assert recovery.begin(needed=True, resting=False, at=21.0)
+    assert not recovery.begin(needed=True, resting=False, at=20.5), "not while the arm moves"
+    assert recovery.begin(needed=True, resting=True, at=21.0)
     assert not recovery.begin(needed=True, resting=True, at=22.0), "one at a time"
     assert recovery.text(needed=True) == "recovering"
 

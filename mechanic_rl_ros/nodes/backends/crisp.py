@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 from geometry_msgs.msg import PoseStamped
 
 from mechanic_rl_ros.embodiment import Embodiment
@@ -42,14 +43,26 @@ class CrispBackend(Backend):
         self._gripper = _gripper(node)
         self._audience = f"nobody listens on {self._topic}: start crisp_controllers"
         node.create_timer(LOOK_S, self._look, clock=node.wall)
-        node.create_timer(TARGET_S, self._aim, clock=node.wall)
+        # Not a timer of the node: at the end of the process the arm is brought to rest after the executor has stopped.
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="target pose")
+        self._thread.start()
 
     def move(self, trajectory: Trajectory) -> None:
         with self._lock:
-            if self._motion is None:
-                self._motion = TrajectoryController(trajectory.positions[0])  # command_node begins by holding the measured position
+            if self._motion is None or (not self._under_way and not np.ptp(trajectory.positions, axis=0).any()):
+                # command_node begins by holding the measured position, wherever the arm was brought meanwhile
+                self._motion = TrajectoryController(trajectory.positions[0])
             self._motion.set_trajectory(trajectory, time.monotonic_ns())
             self._under_way = True
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._over.wait(TARGET_S):
+            self._aim()
 
     def _aim(self) -> None:
         with self._lock:

@@ -95,7 +95,7 @@ class FrankaRobot:
         if self._procedure.text:
             return
         mode, resting = self._watch.mode(at), self._watch.resting(at)
-        if self._recovery.begin(mode is RobotMode.REFLEX, resting, at):
+        if self._recovery.begin(mode is RobotMode.REFLEX, resting or mode is None, at):
             self._log.warning("recovering the robot")
             self._procedure.start(self._recover(), self._recovered)
         elif not self._configured and self._configurations < CONFIGURATIONS and resting and mode in (RobotMode.IDLE, RobotMode.MOVE):
