@@ -18,7 +18,7 @@ POSTURE_GAIN = 0.5  # 1/s, how fast the elbow returns to where it is at home
 POSTURE_SPEED = 0.3  # rad/s, at most
 UPRIGHT_GAIN = 2.0  # 1/s, how fast a tilt is undone
 UPRIGHT_SPEED = 0.5  # rad/s, at most
-WALL = 0.0006  # m before the walls of the box, where the tool slowly comes to rest: an arm under load is that far from where it should be
+WALL = 0.001  # m before the walls of the box, where the tool slowly comes to rest: an arm under load is that far from where it should be
 WALL_S = 0.1  # s: speed towards a wall of the box is at most distance / WALL_S
 
 
