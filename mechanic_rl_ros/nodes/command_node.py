@@ -23,7 +23,8 @@ from mechanic_rl_ros.nodes.backends import make_backend
 from mechanic_rl_ros.nodes.base import ERROR, OK, WARN, Node, nanoseconds, run, stamp
 from mechanic_rl_ros.nodes.convert import chunk_from_message, reading_from_message
 from mechanic_rl_ros.nodes.sources import SourceWatch
-from mechanic_rl_ros.safety.commander import ALIGNING, CHUNK_AGE_S, NO_ACTION, RESYNCHRONISING, Command, Commander
+from mechanic_rl_ros.safety.command import Command
+from mechanic_rl_ros.safety.commander import ALIGNING, CHUNK_AGE_S, NO_ACTION, RESYNCHRONISING, Commander
 from mechanic_rl_ros.safety.executed import Executed, ExecutedActions
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.timing import ArmClock, BeatStatistics

@@ -17,6 +17,7 @@ from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety import limits
 from mechanic_rl_ros.safety.action_space import ActionSpace
 from mechanic_rl_ros.safety.chunk_player import ChunkPlayer
+from mechanic_rl_ros.safety.command import Command
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.safety.motion import Motion
 from mechanic_rl_ros.safety.reading import JointReading
@@ -41,35 +42,6 @@ STANDING_TICKS = 2  # ticks without progress of the clock after which it counts 
 LONGEST_GAP = 10  # periods between two ticks beyond which the clock counts as having jumped
 
 _State = tuple[NDArray[np.float64], NDArray[np.float64]]  # commanded positions (rad) and velocities (rad/s), (7,) each
-
-
-@dataclass(frozen=True)
-class Command:
-    """What to send now.
-
-    Attributes:
-        trajectory: For the trajectory controller, times from now on; None: send nothing, what was sent before ends at rest.
-        finger: Per-finger position, m; None: leave the hand alone.
-        action: float32 (A,), the action of this interval clipped to [-1, 1]; zeros while holding.
-        source: Who chose it; ``Source.HOLD`` while holding.
-        policy_version: Of the chunk that is played.
-        best_of_n: Of the chunk that is played.
-        chunk_stamp_ns: Of the chunk that is played, or of the operator's command.
-        holding: Why the arm holds or stops, "" while it follows an action.
-        late_actions: Actions dropped so far because their interval had passed.
-        limited: Names of the limits that changed the command: workspace, table, keep_out, joint_position, joint_velocity, acceleration, jerk, tcp_speed.
-    """
-
-    trajectory: Trajectory | None
-    finger: float | None
-    action: NDArray[np.float32]
-    source: Source
-    policy_version: int
-    best_of_n: bool
-    chunk_stamp_ns: int
-    holding: str
-    late_actions: int
-    limited: tuple[str, ...]
 
 
 @dataclass(frozen=True)

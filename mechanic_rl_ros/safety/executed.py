@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechanic_rl_ros.data import Source
-from mechanic_rl_ros.safety.commander import Command
+from mechanic_rl_ros.safety.command import Command
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from mechanic_rl_ros.data import ActionChunk, Observation
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.observe import Observer
-from mechanic_rl_ros.safety.commander import Command, Commander
+from mechanic_rl_ros.safety.command import Command
+from mechanic_rl_ros.safety.commander import Commander
 from mechanic_rl_ros.sim.simulation import Simulation
 
 COMMAND_S = 0.01  # s between two commands, as in the live graph

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mechanic_rl_ros.data import Source
-from mechanic_rl_ros.safety.commander import Command
+from mechanic_rl_ros.safety.command import Command
 from mechanic_rl_ros.safety.executed import ExecutedActions
 
 STEP, TICK = 100_000_000, 20_000_000
