@@ -50,6 +50,7 @@ class EpisodeNode(Node):
         self.learner: tuple[float, int] = (time.monotonic(), 1 if "learner_node" in self.required else 0)
         self.finished_at = 0.0
         self.id = ""
+        self.began = False  # an episode, in this life of the node
         self.message = msg.EpisodeState()
         self.run_name = uuid.uuid4().hex[:8]
         self.heard: dict[str, tuple[float, bytes, str]] = {}
@@ -132,7 +133,7 @@ class EpisodeNode(Node):
         now = time.monotonic()
         for name in self.required:
             at, level, message = self.heard.get(name, (-1e9, DiagnosticStatus.ERROR, ""))
-            if name == "learner_node" and self.machine.number > 0:
+            if name == "learner_node" and self.began:
                 continue
             if now - at > SILENCE_S:
                 return f"{name} (nothing heard from it)"
@@ -143,6 +144,7 @@ class EpisodeNode(Node):
         return ""
 
     def _reset(self) -> None:
+        self.began = True
         self.id = f"{self.task}_{self.run_name}_{self.machine.number:05d}"
         self.pending = (self.reset_client.call_async(ResetScene.Request(seed=self.machine.seed)), time.monotonic())
 

@@ -213,7 +213,7 @@ def test_no_scene_is_practised_twice_even_if_nothing_of_it_was_kept(ros, tmp_pat
     scene.process.kill()
     scene.states.clear()
     scene.start(directory=tmp_path, seed_first=40, step_limit=600)
-    assert scene.await_state(State.RUNNING).number == 2
+    scene.await_state(State.RUNNING, 2)  # a last word of the killed node may still have come
     assert scene.seeds == [40, 41]
 
 
