@@ -45,7 +45,7 @@ class CrispBackend(Backend):
         node.create_timer(LOOK_S, self._look, clock=node.wall)
         # Not a timer of the node: at the end of the process the arm is brought to rest after the executor has stopped.
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="target pose")
+        self._thread = threading.Thread(target=self._follow, name="target pose", daemon=True)
         self._thread.start()
 
     def move(self, trajectory: Trajectory) -> None:
