@@ -226,6 +226,7 @@ def test_crisp_leads_the_hand_along_the_trajectory(ros):
     bench.probe.every(TARGET_S, lambda: beats.append(0))
     bench.probe.wait_for(lambda: len(beats) > 10, "ten periods of the target")
     assert not poses, "an arm at rest is left alone"
+    bench.backend.close()
 
 
 @pytest.mark.parametrize(("backend", "package"), [("gazebo", "controller_manager_msgs"), ("franka", "franka_msgs"), ("crisp", "franka_msgs")])
