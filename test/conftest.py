@@ -122,6 +122,7 @@ class Probe:
         self.node = rclpy.create_node("probe", context=self.context, use_global_arguments=False)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
+        self.witness: Callable[[], Any] = str  # what a test that waited in vain tells beside the output of the nodes
         self.wall = self.node.wall = Clock(clock_type=ClockType.STEADY_TIME)  # on the node, as PayloadSender and PayloadReceiver expect it
 
     def hear(self, kind: Any, topic: str, profile: Any, react: Callable[[Any], None] | None = None) -> list[Any]:
@@ -154,7 +155,7 @@ class Probe:
             if result := condition():
                 return result
             if late:
-                pytest.fail(f"{what} did not come\n{self.nodes.outputs()}")
+                pytest.fail(f"{what} did not come\n{self.witness()}\n{self.nodes.outputs()}")
             self.executor.spin_once(timeout_sec=0.05)
 
     def call(self, kind: Any, name: str, request: Any) -> Any:

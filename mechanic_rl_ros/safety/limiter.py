@@ -14,10 +14,11 @@ from mechanic_rl_ros.safety import limits
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.sim.trajectory import Trajectory
 
-PIECE_PERIODS = 2
+PIECE_PERIODS = 2  # that a piece lasts
 FOLLOW_PERIODS = 1.7  # in which the missing velocity is made up for; less overshoots, since acceleration can only step by STEP
 STOP_DECELERATION = 9.5  # rad/s^2 while stopping
 RAMP_S = 0.01  # s in which the deceleration of a stop begins and ends: at most 1900 rad/s^3
+SHORTEST_S = 0.001  # s that the part of a stop between its ramps takes at least: the points of a trajectory lie apart
 # Speed is at most distance / APPROACH_S: a wish that would run into a position limit slows down long before it.
 APPROACH_S = 0.25
 
@@ -84,12 +85,9 @@ class JointLimiter:
     def _stop(self, v: _Joints, a: _Joints) -> list[tuple[float, _Joints]]:
         """Pieces (seconds, acceleration at the end) to rest: all joints come to rest at the same time."""
         left = v + 0.5 * RAMP_S * a
-        hold = max(float(np.abs(left).max()) / STOP_DECELERATION - RAMP_S, 0.0)
+        hold = max(float(np.abs(left).max()) / STOP_DECELERATION - RAMP_S, SHORTEST_S)
         constant = -left / (hold + RAMP_S)
-        held = [(hold, constant)] if hold > 1e-4 else []
-        if not held:
-            constant = -left / RAMP_S
-        return [(RAMP_S, constant), *held, (RAMP_S, np.zeros_like(v))]
+        return [(RAMP_S, constant), (hold, constant), (RAMP_S, np.zeros_like(v))]
 
 
 def _through(q: _Joints, v: _Joints, a: _Joints, pieces: list[tuple[float, _Joints]]) -> Trajectory:

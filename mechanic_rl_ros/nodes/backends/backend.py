@@ -18,43 +18,31 @@ from mechanic_rl_ros.nodes.convert import trajectory_to_message
 from mechanic_rl_ros.sim.trajectory import Trajectory
 
 
-class Backend(ABC):
-    """A robot. ``move`` and ``grip`` are called from the control thread and never block; everything else runs in the node's executor."""
-
-    @abstractmethod
-    def move(self, trajectory: Trajectory) -> None:
-        """Lets the arm follow ``trajectory`` from now on."""
+class Gripper(ABC):
+    """A hand. ``grip`` is called from the control thread and never blocks; everything else runs in the node's executor."""
 
     @abstractmethod
     def grip(self, finger: float) -> None:
         """Moves each finger to ``finger``, m. The same wish may come again and again."""
 
     def obstacle(self) -> str:
-        """Why the robot cannot be moved now, or "". Cheap; for any thread."""
+        """Why it cannot be moved now, or "". Cheap; for any thread."""
         return ""
 
     def health(self) -> dict[str, Any]:
         """Values for /diagnostics."""
         return {}
 
-    def close(self) -> None:  # noqa: B027 (most backends have nothing to give back)
-        """Gives back what is neither a publisher nor a subscription."""
 
-
-class Gripper(ABC):
-    """A hand, as part of a backend; see ``Backend``."""
+class Backend(Gripper):
+    """A robot: a hand and an arm. ``move`` is called as ``grip`` is."""
 
     @abstractmethod
-    def grip(self, finger: float) -> None:
-        """See ``Backend.grip``."""
+    def move(self, trajectory: Trajectory) -> None:
+        """Lets the arm follow ``trajectory`` from now on."""
 
-    def obstacle(self) -> str:
-        """See ``Backend.obstacle``."""
-        return ""
-
-    def health(self) -> dict[str, Any]:
-        """See ``Backend.health``."""
-        return {}
+    def close(self) -> None:
+        """Gives back what is neither a publisher nor a subscription."""
 
 
 class TrajectoryArm:
