@@ -19,6 +19,8 @@ HOVER = 0.09  # m, expert: height of the tool centre point on its way to the puc
 LOW = 0.022  # m, expert: height while pushing
 BEHIND = 0.065  # m, expert: where to come down behind the puck's centre
 OFF_LINE = 0.03  # m, expert: distance to the line from puck to goal that it still pushes at
+AHEAD = 0.03  # m, expert: how far ahead of the tool its target lies while it pushes
+STEER = 1.5  # expert: distances to the line beyond which its target lies; 1 loses the puck three times as often where its actions are noisy
 
 
 class Push(Task):
@@ -62,7 +64,7 @@ class Push(Task):
         aside = offset - ahead * along
         start = puck - BEHIND * along
         if ahead > 0.03 and float(np.linalg.norm(aside)) < OFF_LINE and tcp[2] < LOW + 0.02:
-            push = tcp[:2] + 0.03 * along + aside  # steers back to the line while it pushes
+            push = tcp[:2] + AHEAD * along + STEER * aside  # steers back to the line while it pushes
             return towards(np.append(push, LOW), tcp, 1.0)
         if float(np.linalg.norm(start - tcp[:2])) < 0.02:
             return towards(np.append(start, LOW), tcp, 1.0)
