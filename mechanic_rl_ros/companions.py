@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.graph import NODES, WORLD
@@ -19,6 +17,7 @@ from mechanic_rl_ros.paths import config_directory
 from mechanic_rl_ros.safety.joystick import load_joystick
 from mechanic_rl_ros.xacro_files import robot_description
 from mechanic_rl_ros.xacro_files import world as world_of
+from mechanic_rl_ros.yaml_file import read_yaml, yaml_path
 
 CONTROLLERS = ("joint_state_broadcaster", "fr3_arm_controller", "fr3_gripper_controller")
 ROBOT_CONTROLLERS = "fr3_robot.yaml"
@@ -99,9 +98,9 @@ def cameras(settings: GraphSettings) -> list[Companion]:
     """One driver for each camera of the embodiment."""
     if settings.cameras == NONE:
         return []
-    path = Path(settings.cameras) if settings.cameras.endswith((".yaml", ".yml")) else config_directory() / "camera_drivers" / f"{settings.cameras}.yaml"
+    path = yaml_path(settings.cameras, "camera_drivers")
+    driver = read_yaml(path, "camera driver", "give a name from config/camera_drivers/ or a YAML file")
     try:
-        driver = yaml.safe_load(path.read_text())
         return [
             Companion(
                 driver["package"],
@@ -113,11 +112,8 @@ def cameras(settings: GraphSettings) -> list[Companion]:
             )
             for key, spec in load_embodiment(settings.embodiment).cameras.items()
         ]
-    except OSError as error:
-        raise UserError(f"cannot read camera driver {path} ({error.strerror}): give a name from config/camera_drivers/ or a YAML file") from error
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-        text = str(error).splitlines()[0]
-        raise UserError(f"camera driver {path} is incomplete or malformed ({text}): compare it with config/camera_drivers/realsense2.yaml") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"camera driver {path} is incomplete or malformed ({error}): compare it with config/camera_drivers/realsense2.yaml") from error
 
 
 def joystick(settings: GraphSettings) -> list[Companion]:

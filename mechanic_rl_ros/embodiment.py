@@ -7,10 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.paths import config_directory
+from mechanic_rl_ros.yaml_file import read_yaml, yaml_path
 
 _AGES = (0.001, 10.0)  # s: an older image or joint state says nothing about now
 
@@ -136,7 +134,7 @@ class Embodiment:
 
 def embodiment_path(name: str | os.PathLike[str]) -> Path:
     """File of an embodiment: of ``config/embodiment/`` where ``name`` is no YAML file."""
-    return Path(name) if str(name).endswith((".yaml", ".yml")) else config_directory() / "embodiment" / f"{name}.yaml"
+    return yaml_path(name, "embodiment")
 
 
 def load_embodiment(name: str | os.PathLike[str] = "fr3") -> Embodiment:
@@ -146,12 +144,7 @@ def load_embodiment(name: str | os.PathLike[str] = "fr3") -> Embodiment:
         UserError: There is no such file, or it is malformed.
     """
     path = embodiment_path(name)
-    try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read embodiment {path} ({error.strerror}): give a name from config/embodiment/ or a YAML file") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"embodiment {path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    data = read_yaml(path, "embodiment", "give a name from config/embodiment/ or a YAML file")
     if not isinstance(data, dict):
         raise UserError(f"embodiment {path} is not a mapping: compare it with config/embodiment/fr3.yaml")
     return Embodiment.from_dict(data)

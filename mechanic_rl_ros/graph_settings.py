@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.paths import checkpoint_directory, config_directory
 from mechanic_rl_ros.scene_seeds import EVALUATION_SEED, LARGEST_SEED, SEEDS_PER_RUN
+from mechanic_rl_ros.yaml_file import read_yaml
 
 SIMULATIONS = ("mujoco", "gazebo", "none")
 ROBOTS = ("franka", "crisp")
@@ -121,14 +119,8 @@ def _within(name: str, value: float, low: float, high: float) -> None:
 
 
 def _check_parameter_file(path: str) -> None:
-    try:
-        with open(path) as file:
-            if not _holds_parameters(yaml.safe_load(file)):
-                raise UserError(f"parameter file {path} is not of the form `/**/node: ros__parameters: name: value`: compare it with config/nodes.yaml")
-    except OSError as error:
-        raise UserError(f"cannot read parameter file {path} ({os.strerror(error.errno or 0)}): give an existing YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"parameter file {path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    if not _holds_parameters(read_yaml(path, "parameter file", "give an existing YAML file")):
+        raise UserError(f"parameter file {path} is not of the form `/**/node: ros__parameters: name: value`: compare it with config/nodes.yaml")
 
 
 def _holds_parameters(section: Any) -> bool:

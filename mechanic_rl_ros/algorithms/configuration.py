@@ -7,10 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.paths import config_directory
+from mechanic_rl_ros.yaml_file import read_yaml
 
 Configuration = TypeVar("Configuration")
 
@@ -24,12 +23,7 @@ def read_section(kind: type[Configuration], section: str, path: str | os.PathLik
         UserError: The file is missing or malformed, a field is unknown, of the wrong kind, or out of range.
     """
     file = Path(path) if path is not None else config_directory() / "learner.yaml"
-    try:
-        data = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read configuration {file} ({error.strerror}): give an existing YAML file") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"configuration {file} is not valid YAML: {str(error).splitlines()[0]}") from error
+    data = read_yaml(file, "configuration", "give an existing YAML file")
     values = data.get(section, {}) if isinstance(data, dict) else None
     if not isinstance(values, dict):
         raise UserError(f"configuration {file} has no section {section!r}: compare it with config/learner.yaml")

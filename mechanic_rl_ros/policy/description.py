@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.config import PARTS, PolicyConfig, part_to_dict
+from mechanic_rl_ros.yaml_file import read_yaml
 
 
 def read_architecture(path: str | os.PathLike[str], embodiment: Embodiment) -> PolicyConfig:
@@ -19,12 +17,7 @@ def read_architecture(path: str | os.PathLike[str], embodiment: Embodiment) -> P
     Raises:
         UserError: The file cannot be read, or describes no policy.
     """
-    try:
-        data = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"cannot read policy description {path} ({error.strerror}): compare with config/policy/unet.yaml") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"policy description {path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    data = read_yaml(path, "policy description", "compare with config/policy/unet.yaml")
     described = PolicyConfig.for_embodiment(embodiment).to_dict()
     own = [name for name in described if name not in ("cameras", "state_dim", "action_dim")]  # those are the robot's
     if not isinstance(data, dict) or data.keys() - set(own):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from mechanic_rl_ros.report.figure_file import write_figure
 from mechanic_rl_ros.report.interval import wilson_interval
 from mechanic_rl_ros.report.run_data import RunData, rolling_counts
 
@@ -32,7 +31,6 @@ def draw_report(data: RunData, path: str | os.PathLike[str] | None = None) -> Pa
     """
     path = Path(path) if path is not None else data.folder / "report.png"
     figure = Figure(figsize=(12, 9.6), dpi=110, layout=ConstrainedLayoutEngine(hspace=0.06, wspace=0.04, h_pad=0.08, w_pad=0.08))
-    FigureCanvasAgg(figure)
     figure.suptitle(_title(data), fontsize=14, fontweight="bold", x=0.01, ha="left")
     axes = figure.subplot_mosaic([["success", "success"], ["return", "scales"], ["period", "latency"]], height_ratios=[1.5, 1, 1])
     _success(axes["success"], data)
@@ -47,12 +45,7 @@ def draw_report(data: RunData, path: str | os.PathLike[str] | None = None) -> Pa
         axis.grid(color="#e6e6e6", linewidth=0.8)
         axis.set_axisbelow(True)
         _legend(axis)
-    picture = BytesIO()
-    figure.savefig(picture, format="png")
-    try:
-        path.write_bytes(picture.getvalue())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error  # a failed write, unlike a failed open, does not say which file
+    write_figure(figure, path)
     return path
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.paths import config_directory
+from mechanic_rl_ros.yaml_file import read_yaml, yaml_path
 
 MOTIONS = ("x", "y", "z", "turn_x", "turn_y", "turn_z")
 BUTTONS = ("close_gripper", "open_gripper", "toggle_gripper", "success", "failure", "scene_ready", "emergency_stop")
@@ -126,13 +124,10 @@ def load_joystick(name: str | os.PathLike[str]) -> Joystick:
     Raises:
         UserError: There is no such file, or it is malformed.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else config_directory() / "joystick" / f"{name}.yaml"
+    path = yaml_path(name, "joystick")
+    data = read_yaml(path, "joystick", "give gamepad, spacemouse or a YAML file")
     try:
-        return Joystick.from_dict(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise UserError(f"cannot read joystick {path} ({error.strerror}): give gamepad, spacemouse or a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"joystick {path} is not valid YAML: {str(error).splitlines()[0]}") from error
+        return Joystick.from_dict(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"joystick {path} is incomplete or malformed ({error}): compare it with config/joystick/gamepad.yaml") from error
 

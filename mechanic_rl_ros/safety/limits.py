@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.paths import config_directory
+from mechanic_rl_ros.yaml_file import read_yaml, yaml_path
 
 POSITION_LOWER = np.array([-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159])  # rad
 POSITION_UPPER = np.array([2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159])  # rad
@@ -74,13 +72,8 @@ class SafetyLimits:
         Raises:
             UserError: There is no such file, it is malformed, or it widens a limit.
         """
-        path = Path(name) if str(name).endswith((".yaml", ".yml")) else config_directory() / "limits" / f"{name}.yaml"
-        try:
-            data = yaml.safe_load(path.read_text())
-        except OSError as error:
-            raise UserError(f"cannot read limits {path} ({error.strerror}): give a name from config/limits/ or a YAML file") from error
-        except yaml.YAMLError as error:
-            raise UserError(f"limits {path} are not valid YAML: {str(error).splitlines()[0]}") from error
+        path = yaml_path(name, "limits")
+        data = read_yaml(path, "limits", "give a name from config/limits/ or a YAML file")
         try:
             return cls.from_dict(data)
         except UserError as error:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from mechanic_rl_ros.replay.atomic import write_atomically
+from mechanic_rl_ros.report.figure_file import write_figure
 from mechanic_rl_ros.report.picture import BLUE, GREY
 from mechanic_rl_ros.study.table import TUNER, Result, controls
 from mechanic_rl_ros.study.tuners import RATES, Cell
@@ -27,7 +25,6 @@ def draw_study(results: dict[str, dict[Cell, Result]], bases: dict[str, float], 
         OSError: It cannot be written.
     """
     figure = Figure(figsize=(1.0 + 4.6 * len(results), 4.8), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(1, len(results), sharey=True))
     norm = LogNorm(RATES[0], RATES[-1])
     for axis, (problem, cells) in zip(axes, results.items(), strict=True):
@@ -35,9 +32,7 @@ def draw_study(results: dict[str, dict[Cell, Result]], bases: dict[str, float], 
     axes[0].set_ylabel("success after practice, mean over seeds")
     axes[0].set_ylim(0.0, 1.02)
     figure.colorbar(ScalarMappable(norm, COLOURS), ax=list(axes), label="learning rate of the critics", shrink=0.8)
-    picture = BytesIO()
-    figure.savefig(picture, format="png")
-    write_atomically(path, picture.getvalue())
+    write_figure(figure, path)
     return path
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.paths import config_directory
+from mechanic_rl_ros.yaml_file import read_yaml, yaml_path
 
 NEAREST = 0.01  # m in front of the camera: what is closer or behind is not seen
 
@@ -55,15 +54,13 @@ def load_cameras(name: str | os.PathLike[str]) -> dict[str, CameraView]:
     Raises:
         UserError: The file cannot be read or is malformed.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else config_directory() / "cameras" / f"{name}.yaml"
+    path = yaml_path(name, "cameras")
     if path.parent == config_directory() / "cameras" and not path.exists():
         return {}
+    data = read_yaml(path, "cameras", "give a YAML file like config/cameras/fr3.yaml")
     try:
-        data = yaml.safe_load(path.read_text())
         return {str(key): _view(entry) for key, entry in data.items()}
-    except OSError as error:
-        raise UserError(f"cannot read cameras {path} ({error.strerror}): give a YAML file like config/cameras/fr3.yaml") from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"cameras {path} are malformed ({str(error).splitlines()[0]}): compare them with config/cameras/fr3.yaml") from error
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from mpl_toolkits.mplot3d import Axes3D
@@ -16,6 +13,7 @@ from mpl_toolkits.mplot3d.art3d import Line3DCollection, Poly3DCollection
 from numpy.typing import NDArray
 
 from mechanic_rl_ros.data import ActionChunk, Episode
+from mechanic_rl_ros.report.figure_file import write_figure
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.view.arm import draw_arm
 from mechanic_rl_ros.view.cameras import load_cameras
@@ -55,7 +53,6 @@ def draw_view(episode: Episode, plans: Mapping[int, Sequence[ActionChunk]], boun
     tool = tool_path(episode)
     joints = postures(episode.embodiment, tool)
     figure = Figure(figsize=(11.0, 6.6), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
     axes = figure.add_axes((-0.28, -0.20, 1.34, 1.36), projection="3d", computed_zorder=False)
     assert isinstance(axes, Axes3D)
     _look_at_workspace(axes)
@@ -66,12 +63,7 @@ def draw_view(episode: Episode, plans: Mapping[int, Sequence[ActionChunk]], boun
         draw_arm(axes, _poses(episode, joints, step), opacity, _ARM)
     _caption(figure, episode, with_task=any(shape.namespace == "object" for shape in shapes))
     _images(figure, episode, plans, joints)
-    picture = BytesIO()
-    figure.savefig(picture, format="png")
-    try:
-        path.write_bytes(picture.getvalue())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error  # a failed write, unlike a failed open, does not say which file
+    write_figure(figure, path)
 
 
 def _shapes(
