@@ -26,8 +26,9 @@ from mechanic_rl_ros.data import Observation
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.policy.acting import Actor, encode_observations
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.critic import TwinQ, Value
+from mechanic_rl_ros.policy.part_config import ResnetEncoderConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
 from mechanic_rl_ros.policy.unet import TimeConv, TimeGrow

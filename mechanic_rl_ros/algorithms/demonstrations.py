@@ -12,7 +12,7 @@ from torch import Tensor
 from mechanic_rl_ros.data import Episode, Source
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import HeadConfig
+from mechanic_rl_ros.policy.part_config import HeadConfig
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
 from mechanic_rl_ros.tuner import RelativeMechanic

@@ -13,8 +13,8 @@ import torch
 from mechanic_rl_ros.algorithms.demonstrations import with_cloned_head
 from mechanic_rl_ros.algorithms.soft_actor import SoftActorConfig, SoftActorLearner
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import GaussianConfig
 from mechanic_rl_ros.policy.gaussian import GaussianHead
+from mechanic_rl_ros.policy.part_config import GaussianConfig
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mechanic_rl_ros.algorithms.critics import CriticConfig, CriticLearner
 from mechanic_rl_ros.algorithms.demonstrations import with_cloned_head
 from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import DeterministicConfig
+from mechanic_rl_ros.policy.part_config import DeterministicConfig
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from torch import Tensor
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.importing.imported import Imported, camera_keys, set_colours, unet_tensor
 from mechanic_rl_ros.policy.checkpoint import policy_shapes
-from mechanic_rl_ros.policy.config import PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
+from mechanic_rl_ros.policy.part_config import ResnetEncoderConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.parts import SHARED
 from mechanic_rl_ros.policy.schedule import BETA_END, BETA_START, NoiseSchedule
 from mechanic_rl_ros.policy.tensors import check_tensors, read_file

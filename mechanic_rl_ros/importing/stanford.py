@@ -18,7 +18,8 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.importing.imported import Imported, camera_keys, set_colours, unet_tensor
 from mechanic_rl_ros.importing.inert import Archive, plain
 from mechanic_rl_ros.policy.checkpoint import policy_shapes
-from mechanic_rl_ros.policy.config import PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
+from mechanic_rl_ros.policy.part_config import ResnetEncoderConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.parts import SHARED
 from mechanic_rl_ros.policy.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
 from mechanic_rl_ros.policy.schedule import BETA_END, BETA_START, NoiseSchedule

@@ -8,9 +8,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.head import Head
 from mechanic_rl_ros.policy.inpainting import Inpainting
+from mechanic_rl_ros.policy.part_config import MlpDenoiserConfig
 
 TIME_DIM = 64
 

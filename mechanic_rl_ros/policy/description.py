@@ -7,7 +7,8 @@ from typing import Any
 
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.policy.config import PARTS, PolicyConfig, part_to_dict
+from mechanic_rl_ros.policy.config import PolicyConfig, part_to_dict
+from mechanic_rl_ros.policy.part_config import PARTS
 from mechanic_rl_ros.yaml_file import read_yaml
 
 

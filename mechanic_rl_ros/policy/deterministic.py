@@ -8,8 +8,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.policy.config import DeterministicConfig, PolicyConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.part_config import DeterministicConfig
 from mechanic_rl_ros.policy.trunk import Trunk
 
 MEMORY = 0.8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.policy.config import ConvEncoderConfig
+from mechanic_rl_ros.policy.part_config import ConvEncoderConfig
 
 
 class SpatialSoftmax(nn.Module):

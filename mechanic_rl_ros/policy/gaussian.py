@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.policy.config import GaussianConfig, PolicyConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.part_config import GaussianConfig
 from mechanic_rl_ros.policy.trunk import Trunk
 
 LOG_DEVIATION = (-3.0, 2.0)

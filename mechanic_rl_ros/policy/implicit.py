@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.policy.config import ImplicitConfig, PolicyConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.denoiser import FilmBlock
 from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.part_config import ImplicitConfig
 from mechanic_rl_ros.policy.trunk import Trunk
 
 SPREAD, SHRINK = 0.33, 0.5  # of the perturbation: first deviation, and its factor from one iteration to the next (Florence et al., appendix B.1)

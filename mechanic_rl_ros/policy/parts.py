@@ -7,22 +7,22 @@ from typing import Any
 
 from torch import nn
 
-from mechanic_rl_ros.policy.config import (
-    ConvEncoderConfig,
-    DeterministicConfig,
-    GaussianConfig,
-    ImplicitConfig,
-    MlpDenoiserConfig,
-    PolicyConfig,
-    TransformerDenoiserConfig,
-    UnetDenoiserConfig,
-)
+from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.denoiser import Denoiser, MlpDenoiser
 from mechanic_rl_ros.policy.deterministic import DeterministicHead
 from mechanic_rl_ros.policy.encoder import ConvEncoder
 from mechanic_rl_ros.policy.gaussian import GaussianHead
 from mechanic_rl_ros.policy.head import Head
 from mechanic_rl_ros.policy.implicit import ImplicitHead
+from mechanic_rl_ros.policy.part_config import (
+    ConvEncoderConfig,
+    DeterministicConfig,
+    GaussianConfig,
+    ImplicitConfig,
+    MlpDenoiserConfig,
+    TransformerDenoiserConfig,
+    UnetDenoiserConfig,
+)
 from mechanic_rl_ros.policy.resnet import ResnetEncoder
 from mechanic_rl_ros.policy.steered import SteeredDenoiser
 from mechanic_rl_ros.policy.transformer import TransformerDenoiser

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.policy.config import RESNET_WIDTHS as WIDTHS
-from mechanic_rl_ros.policy.config import ResnetEncoderConfig
 from mechanic_rl_ros.policy.encoder import SpatialSoftmax
+from mechanic_rl_ros.policy.part_config import RESNET_WIDTHS as WIDTHS
+from mechanic_rl_ros.policy.part_config import ResnetEncoderConfig
 from mechanic_rl_ros.policy.tensors import check_tensors, read_file, shapes_of
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}

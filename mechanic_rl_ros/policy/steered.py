@@ -7,11 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from mechanic_rl_ros.policy.config import GaussianConfig, PolicyConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.denoiser import Denoiser
 from mechanic_rl_ros.policy.gaussian import LOG_DEVIATION, GaussianHead
 from mechanic_rl_ros.policy.head import Head
 from mechanic_rl_ros.policy.inpainting import Inpainting
+from mechanic_rl_ros.policy.part_config import GaussianConfig
 
 BOUND = 1.5
 """Largest noise, deviations: beyond it the denoiser knows little (the authors' choice for most tasks)."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.policy.config import PolicyConfig, TransformerDenoiserConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.denoiser import Denoiser, step_embedding
+from mechanic_rl_ros.policy.part_config import TransformerDenoiserConfig
 
 
 class TransformerDenoiser(Denoiser):

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.policy.config import LAST_GROUPS, PolicyConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.denoiser import Denoiser, step_embedding
+from mechanic_rl_ros.policy.part_config import LAST_GROUPS, UnetDenoiserConfig
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

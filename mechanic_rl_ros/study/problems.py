@@ -10,7 +10,8 @@ from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig,
 from mechanic_rl_ros.collection import CollectionConfig, collect
 from mechanic_rl_ros.embodiment import Embodiment, load_embodiment
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
+from mechanic_rl_ros.policy.part_config import MlpDenoiserConfig
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor
-from mechanic_rl_ros.policy.config import DeterministicConfig, GaussianConfig, ImplicitConfig, PolicyConfig, ResnetEncoderConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
+from mechanic_rl_ros.policy.part_config import DeterministicConfig, GaussianConfig, ImplicitConfig, ResnetEncoderConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
 from mechanic_rl_ros.rollout import record_episode, run_episode
 

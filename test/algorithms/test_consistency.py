@@ -9,7 +9,8 @@ from mechanic_rl_ros.algorithms.consistency import ConsistencyConfig, Pairs, dis
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import DeterministicConfig, MlpDenoiserConfig, PolicyConfig, TransformerDenoiserConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.config import PolicyConfig
+from mechanic_rl_ros.policy.part_config import DeterministicConfig, MlpDenoiserConfig, TransformerDenoiserConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
 from mechanic_rl_ros.replay.buffer import ReplayBuffer

@@ -8,7 +8,7 @@ import torch
 
 from mechanic_rl_ros.policy.acting import Actor, acting_tensors
 from mechanic_rl_ros.policy.checkpoint import pack_weights, unpack_weights
-from mechanic_rl_ros.policy.config import GaussianConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.part_config import GaussianConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
 from mechanic_rl_ros.policy.weights import WeightsError

@@ -11,8 +11,9 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy import folder as folder_module
 from mechanic_rl_ros.policy.acting import acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import MlpDenoiserConfig, PolicyConfig, UnetDenoiserConfig, signature
+from mechanic_rl_ros.policy.config import PolicyConfig, signature
 from mechanic_rl_ros.policy.critic import TwinQ
+from mechanic_rl_ros.policy.part_config import MlpDenoiserConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.tensors import shapes_of
 from mechanic_rl_ros.policy.weights import pack_weights, transfer_budget

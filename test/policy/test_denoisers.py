@@ -11,15 +11,9 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.paths import config_directory
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import (
-    MlpDenoiserConfig,
-    PolicyConfig,
-    ResnetEncoderConfig,
-    TransformerDenoiserConfig,
-    UnetDenoiserConfig,
-    signature,
-)
+from mechanic_rl_ros.policy.config import PolicyConfig, signature
 from mechanic_rl_ros.policy.description import read_architecture
+from mechanic_rl_ros.policy.part_config import MlpDenoiserConfig, ResnetEncoderConfig, TransformerDenoiserConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.parts import build_head
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.resnet import ResnetEncoder

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mechanic_rl_ros.policy.config import ConvEncoderConfig
 from mechanic_rl_ros.policy.critic import TwinQ
 from mechanic_rl_ros.policy.encoder import ConvEncoder, SpatialSoftmax
+from mechanic_rl_ros.policy.part_config import ConvEncoderConfig
 from mechanic_rl_ros.policy.parts import build_head
 from mechanic_rl_ros.policy.policy import Policy, image_batch
 

@@ -8,7 +8,8 @@ import torch
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import DeterministicConfig, GaussianConfig, ImplicitConfig, PolicyConfig, signature
+from mechanic_rl_ros.policy.config import PolicyConfig, signature
+from mechanic_rl_ros.policy.part_config import DeterministicConfig, GaussianConfig, ImplicitConfig
 from mechanic_rl_ros.policy.parts import build_head
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.schedule import NoiseSchedule

@@ -9,9 +9,9 @@ import torch
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
-from mechanic_rl_ros.policy.config import UnetDenoiserConfig
 from mechanic_rl_ros.policy.head import Head
 from mechanic_rl_ros.policy.inpainting import continuing, soft_mask
+from mechanic_rl_ros.policy.part_config import UnetDenoiserConfig
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
 
