@@ -7,7 +7,6 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,13 +17,14 @@ from mechanic_rl_ros.algorithms.demonstrations import demonstration_buffer, take
 from mechanic_rl_ros.algorithms.gate import Gate
 from mechanic_rl_ros.algorithms.guard import Guard
 from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
+from mechanic_rl_ros.algorithms.learner_output import checkpoint_of, weights_of
 from mechanic_rl_ros.algorithms.learner_state import read_learner, write_learner
+from mechanic_rl_ros.algorithms.learner_status import notice_about, status_of
 from mechanic_rl_ros.algorithms.snapshot import Snapshot
 from mechanic_rl_ros.algorithms.weight_check import FARTHEST
 from mechanic_rl_ros.data import Episode, Outcome
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.policy.acting import PRACTICE_NOISE
-from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.critic import TwinQ, Value
 from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.policy.policy import Policy
@@ -38,12 +38,6 @@ TunerFactory = Callable[[Iterable[nn.Parameter], str], Any]
 
 TAKEOVER_FRAMES = 20_000
 """Frames that people may have shown while practising until the oldest demonstrations make room."""
-
-ALL_SOLVED = 40
-"""Episodes without a failure after which somebody should know that there is nothing to gain."""
-
-ROLES = ("actor", "critic", "value")
-"""Roles whose scale is shown to people."""
 
 
 class Learner(ABC):
@@ -298,66 +292,20 @@ class Learner(ABC):
     def weights(self) -> bytes:
         """The weights that should act now, as a message for ``unpack_weights`` and ``Actor.load``: the newest that the guard accepts."""
         self.guard.judge(self)
-        tensors = {name.replace("q.", "critic.", 1) if name.startswith("q.") else name: tensor for name, tensor in self.guard.acting.items()}
-        metadata = {
-            "signature": self.checkpoint.signature,
-            "encoder": self.fingerprint,
-            "task": self.checkpoint.task,
-            "prefers_best_of_n": self._prefers_best_of_n(),
-        }
-        sent = {name: tensor for name, tensor in tensors.items() if not name.startswith("value.")}
-        return pack_weights(self.guard.acting_version, sent, metadata)
+        return weights_of(self)
 
     def to_checkpoint(self) -> Checkpoint:
         """What acts now, critics and demonstrations included, as a checkpoint to evaluate or to go on from; without the noise that only practice needs."""
         self.guard.judge(self)
-        base, acting = self.checkpoint, self.guard.acting
-        head = {name: tensor for name, tensor in acting.items() if name.startswith("head.")}
-        critics = {name: tensor for name, tensor in acting.items() if name not in head} or None
-        metadata = {**base.metadata, "prefers_best_of_n": self._prefers_best_of_n(), "practised_episodes": len(self.episode_ids)}
-        metadata.pop(PRACTICE_NOISE, None)
-        policy, config = {**self.policy.state_dict(), **head}, replace(base.config, schedule=replace(base.config.schedule, exploration=0.0))
-        return Checkpoint(base.task, base.embodiment, config, policy, critics, self._demonstrations_to_keep(), self.guard.acting_version, metadata)
-
-    def _demonstrations_to_keep(self) -> dict[str, Tensor] | None:
-        # With what people have shown meanwhile, if anybody has.
-        shown = self.checkpoint.demonstrations
-        before = 0 if shown is None else len(shown["lengths"])
-        return self.demonstrations.as_demonstrations() if self.demonstrations.episodes > before else shown
-
-    def _prefers_best_of_n(self) -> bool:
-        return self.gate.prefers_best_of_n and any(name.startswith("q.") for name in self.guard.acting)
+        return checkpoint_of(self)
 
     def status(self) -> dict[str, Any]:
-        """Figures to show. A scale is 0 where there is no such network."""
-        return {
-            "version": self.version,
-            "updates": self.updates,
-            "episodes": len(self.episode_ids),
-            "rows": len(self.practice),
-            **{f"{role}_scale": self.tuners[role].scale if role in self.tuners else 0.0 for role in ROLES},
-            **self.losses,
-            "update_ms": self.update_ms,
-            "skipped_gradients": sum(getattr(tuner, "skipped", 0) for tuner in self.tuners.values()),
-            "plain_success": self.gate.success(False),
-            "best_success": self.gate.success(True),
-            "prefers_best_of_n": self.gate.prefers_best_of_n,
-            "withheld": self.guard.withheld,
-            "rollbacks": self.guard.rollbacks,
-            "notice": self.guard.reason or self.notice(),
-        }
+        """Figures to show, by name."""
+        return status_of(self)
 
     def notice(self) -> str:
         """What a person should know about the episodes so far; empty if nothing."""
-        count = len(self.episode_ids)
-        if count < self.config.warmup_episodes:
-            return ""
-        if not self.successes:
-            return f"not one of {count} episodes succeeded: practice teaches nothing yet, look at the task's reward or start from a better policy"
-        if not self.rewarded:
-            return f"not one of {count} episodes had a reward, though some succeeded: critics learn nothing, look at the task's reward"
-        solved_all = self.successes == count >= ALL_SOLVED
-        return f"all of {count} episodes succeeded: there is nothing to gain, stop here or make the task harder" if solved_all else ""
+        return notice_about(self)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes everything that a bit-equal continuation needs, replacing the previous save in one step.

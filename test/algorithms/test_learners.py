@@ -99,7 +99,7 @@ def test_practice_without_a_single_success_leaves_what_acts_as_it_is_and_is_said
 
 
 def test_success_without_reward_and_success_without_end_are_said(checkpoint, practise, monkeypatch):
-    monkeypatch.setattr("mechanic_rl_ros.algorithms.learner.ALL_SOLVED", 3)
+    monkeypatch.setattr("mechanic_rl_ros.algorithms.learner_status.ALL_SOLVED", 3)
     unrewarded, perfect = (begin("filtered_iql", checkpoint, hopeful=False) for _ in range(2))
     for seed in range(3):
         episode = practise(seed)
