@@ -19,6 +19,8 @@ class Timing:
         period_ms: Nominal command period.
         mean_error: Mean period / nominal - 1.
         deviation: Standard deviation of the period / nominal.
+        p99: 99th percentile of the period / nominal: the mean of those of the windows, weighted as they are long.
+        worst_p99: That of the worst window.
         latencies_ms: Camera stamp to command, simulated, of every chunk.
         reactions_ms: Chunk received to command, wall time, of every chunk.
         swaps_ms: Weights published to acting, wall time, of every version.
@@ -28,6 +30,8 @@ class Timing:
     period_ms: float
     mean_error: float
     deviation: float
+    p99: float
+    worst_p99: float
     latencies_ms: NDArray[np.float64]
     reactions_ms: NDArray[np.float64]
     swaps_ms: NDArray[np.float64]
@@ -38,16 +42,22 @@ def control_timing(data: RunData) -> Timing | None:
     busy = _learning(data)
     if not busy.any():
         return None
-    count, mean, deviation = (data.column("command", f"period_{name}")[busy] for name in ("count", "mean_error", "deviation"))
+    count, mean, deviation, p99_ms, nominal_ms = (
+        data.column("command", name)[busy] for name in ("period_count", "period_mean_error", "period_deviation", "period_p99_ms", "period_ms")
+    )
     overall = np.average(mean, weights=count)
-    spread = np.sqrt(np.average(deviation**2 + (mean - overall) ** 2, weights=count))
     kept = [record for record, chosen in zip(data.records["command"], busy, strict=True) if chosen]
-    latencies, reactions = ([record[name] for record in kept] for name in ("latencies_ms", "reactions_ms"))
     swaps = data.column("policy", "swap_ms")
-    nominal = data.column("command", "period_ms")[busy][0]
-    # The policy repeats its newest swap in every record.
     return Timing(
-        int(busy.sum()), float(nominal), float(overall), float(spread), np.concatenate(latencies), np.concatenate(reactions), np.unique(swaps[swaps >= 0])
+        windows=int(busy.sum()),
+        period_ms=float(nominal_ms[0]),
+        mean_error=float(overall),
+        deviation=float(np.sqrt(np.average(deviation**2 + (mean - overall) ** 2, weights=count))),
+        p99=float(np.average(p99_ms / nominal_ms, weights=count)),
+        worst_p99=float((p99_ms / nominal_ms).max()),
+        latencies_ms=np.concatenate([record["latencies_ms"] for record in kept]),
+        reactions_ms=np.concatenate([record["reactions_ms"] for record in kept]),
+        swaps_ms=np.unique(swaps[swaps >= 0]),  # the policy repeats its newest swap in every record
     )
 
 
@@ -58,6 +68,7 @@ def timing_rows(data: RunData) -> dict[str, str]:
         return {}
     rows = {"timing": f"while the learner trained: {timing.windows} of {len(data.records['command'])} windows"}
     rows["command period"] = f"mean error {timing.mean_error:+.2%}, deviation {timing.deviation:.1%} of {timing.period_ms:.0f} ms"
+    rows["99th percentile of it"] = f"{timing.p99:.2f} periods, {timing.worst_p99:.2f} in the worst window"
     if len(timing.latencies_ms):
         rows["camera to command"] = f"{_quantiles(timing.latencies_ms)} simulated ({len(timing.latencies_ms)} chunks)"
     if len(timing.reactions_ms):

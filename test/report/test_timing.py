@@ -52,6 +52,9 @@ def test_figures_of_windows_of_any_length_are_those_of_all_measurements_together
     assert timing.deviation == pytest.approx(periods.std() / NOMINAL_MS)
     assert sorted(timing.latencies_ms) == pytest.approx(sorted(latencies))
     assert timing.swaps_ms.tolist() == [250.0]
+    lengths = [50 + 30 * window for window in LEARNING]
+    quantiles = [np.quantile(window, 0.99) / NOMINAL_MS for window in np.split(periods, np.cumsum(lengths)[:-1])]
+    assert (timing.p99, timing.worst_p99) == pytest.approx((np.average(quantiles, weights=lengths), max(quantiles)))
 
 
 def test_a_run_in_which_nothing_was_learned_has_no_figures(tmp_path):
