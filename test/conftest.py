@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -20,7 +21,8 @@ BOUND_S = float(
 )  # until something that was awaited counts as never coming; nothing is asserted about how long it took
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started this in the background, where Ctrl-C is ignored, also by children
 END_S = 15.0  # between SIGINT and SIGKILL
-DOMAINS = range(100, 0, -1)  # from above: `mechanic-rl finetune` takes the lowest free one
+DOMAINS = range(100, 20, -1)  # from above: `mechanic-rl finetune` takes the lowest free one
+_turns = itertools.count()  # what a killed process has left of a domain, in shared memory, must not meet the next test
 
 
 class Process:
@@ -176,7 +178,8 @@ class Probe:
 @contextlib.contextmanager
 def stage(folder: Path) -> Iterator[tuple[Nodes, Probe]]:
     """A domain with a starter of nodes and a probe; nothing is left running."""
-    with claimed_domain(DOMAINS) as domain:
+    turn = next(_turns) % len(DOMAINS)
+    with claimed_domain([*DOMAINS[turn:], *DOMAINS[:turn]]) as domain:
         nodes = Nodes(domain, folder)
         probe = Probe(nodes)
         try:

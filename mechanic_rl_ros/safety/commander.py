@@ -123,7 +123,7 @@ class Commander:
         if self._emergency:
             return
         self._stopped, self._homing = "", False
-        self._not_before_ns = max(self._not_before_ns, not_before_ns)
+        self._not_before_ns, self._reading = max(self._not_before_ns, not_before_ns), None  # what came before does not count, however it is stamped
         self._player.clear()
         self._synchronised = False
         controller = self._motion.controller
@@ -257,7 +257,9 @@ class Commander:
     def _move(self, now_ns: int, state: _State | None, intent: _Intent) -> tuple[Trajectory | None, list[str]]:
         """Trajectory towards what is intended; without an action, towards rest."""
         if state is None or self._standing or not self._synchronised or now_ns < self._aligned_at_ns:
-            return None, []  # where the arm's controller is, is not certain; what was sent before ends at rest by itself
+            # Where the arm's controller is, is not certain; what was sent before ends at rest by itself. On the slow way to the measured position that
+            # holds for a stop as well: the arm is there already, and what its controller desires comes to it; to break that off could pull the arm away.
+            return None, []
         if intent.holding == HOMING:
             return self._motion.go_on(now_ns, self._towards_home)
         action = intent.action

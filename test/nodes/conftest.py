@@ -152,7 +152,7 @@ class Arm:
         self.chunks = publish(msg.ActionChunk, "action_chunk", qos.COMMAND)
         self.operator = publish(msg.Intervention, "intervention", qos.COMMAND)
         self.emergency = publish(Bool, "emergency_stop", qos.COMMAND)
-        self.probe.witness = lambda: f"command_node says {self.says()}, its status {self.status[-1:]}"
+        self.probe.witness = lambda: f"{len(self.trajectories)} trajectories came, command_node says {self.says()}, its status {self.status[-1:]}"
         self.process = self.join()
         self.probe.every(TICK_NS * 1e-9, self._tick)
         self.probe.every(0.3, self._repeat)

@@ -303,6 +303,13 @@ def test_a_measurement_from_before_a_reset_does_not_count(arm):
     assert arm.tick().holding == "resynchronising"
 
 
+def test_a_measurement_that_came_before_a_reset_does_not_count_though_its_stamp_is_ahead(arm):
+    arm.commander.set_joints(arm.reading(stamp_ns=arm.now_ns + 40 * MS, offset=0.5))
+    arm.commander.start(not_before_ns=arm.now_ns)
+    assert arm.tick(joints=False).holding == "joint state is stale or missing"
+    assert arm.tick().holding == "resynchronising"
+
+
 @pytest.mark.parametrize(("offset", "shape"), [(np.nan, 7), (np.inf, 7), (100.0, 7), (-100.0, 7), (0.0, 6)])
 def test_a_broken_measurement_is_ignored(arm, offset, shape):
     arm.commander.start()

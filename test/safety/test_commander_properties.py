@@ -1,18 +1,26 @@
 """Whatever arrives in whatever order, the robot's own limits hold, and without a fresh joint state nothing starts to move."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mechanic_rl_ros.data import ActionChunk, Source
-from mechanic_rl_ros.embodiment import load_embodiment
+from mechanic_rl_ros.embodiment import Channel, load_embodiment
 from mechanic_rl_ros.safety import limits
+from mechanic_rl_ros.safety.clearance import Clearance
 from mechanic_rl_ros.safety.commander import Commander
+from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.safety.reading import JointReading
 from mechanic_rl_ros.sim.trajectory import TrajectoryController
 
 MS = 1_000_000
 EMBODIMENT = load_embodiment()
+BIN = {"name": "bin", "low": [0.55, -0.3, 0.0], "high": [0.7, 0.1, 0.2]}
+SHELF = {"name": "shelf", "low": [0.2, 0.25, 0.3], "high": [0.7, 0.5, 0.9]}
+CROWDED = SafetyLimits.from_dict({"table_height": 0.0, "keep_out": [BIN, SHELF]})
 MAX_AGE_NS = round(EMBODIMENT.joints.max_age * 1e9)
 numbers = st.sampled_from([0.0, 0.3, -0.3, 1.0, -1.0, 5.0, -1e30, 1e30, float("nan"), float("inf"), float("-inf")])
 sane = st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0])
@@ -36,11 +44,25 @@ poses = st.lists(st.floats(0.0, 1.0), min_size=7, max_size=7).map(
 )
 
 
+def moved_by(scale, *names):
+    return replace(EMBODIMENT, action=(*(Channel(name, "", "", scale) for name in names), EMBODIMENT.action[-1]))
+
+
+CELLS = {
+    "tool velocities": (EMBODIMENT, SafetyLimits.load()),
+    "tool velocities in a crowded cell": (EMBODIMENT, CROWDED),
+    "displacements and turns of the tool": (moved_by(0.05, "tcp_delta_x", "tcp_delta_y", "tcp_delta_z", "tcp_turn_x", "tcp_turn_z"), CROWDED),
+    "joint velocities": (moved_by(2.0, *(f"joint{n}_velocity" for n in range(1, 8))), CROWDED),
+}
+
+
 class World:
     """A robot on its own steady clock, and a commander on a clock that may jump."""
 
-    def __init__(self, pose):
-        self.commander = Commander(EMBODIMENT)
+    def __init__(self, pose, embodiment, bounds):
+        self.commander = Commander(embodiment, bounds=bounds)
+        self.clearance = Clearance(embodiment, bounds)
+        self.dim = len(embodiment.action)
         self.robot = TrajectoryController(pose)
         self.robot_ns = 0
         self.now_ns = 50_000_000_000
@@ -73,8 +95,12 @@ class World:
         q, v = self.robot.sample(self.robot_ns)
         self.commander.set_joints(JointReading(self.now_ns + stamp_ms * MS, q + offset, v, np.zeros(7), 0.0, 0.0))
 
+    def _fit(self, action):
+        """As many numbers as the embodiment has channels, unless it is an action of the wrong width."""
+        return np.resize(np.array(action, np.float32), self.dim if len(action) == 4 else 3)
+
     def chunk(self, action, stamp_ms, period_ns, steps):
-        actions = np.tile(np.array(action, dtype=np.float32), (steps, 1))
+        actions = np.tile(self._fit(action), (steps, 1))
         self.commander.set_chunk(ActionChunk(self.now_ns + stamp_ms * MS, period_ns, actions))
 
     def broken(self, action):
@@ -86,7 +112,7 @@ class World:
         self.run(20)
 
     def override(self, action, stamp_ms):
-        self.commander.set_override(action, self.now_ns + stamp_ms * MS)
+        self.commander.set_override(None if action is None else self._fit(action), self.now_ns + stamp_ms * MS)
 
     def start(self):
         self.commander.start()
@@ -127,6 +153,8 @@ class World:
         if command.trajectory is not None:
             self.robot.set_trajectory(command.trajectory, self.robot_ns)
             self._check_limits(command.trajectory)
+            if not command.holding.startswith("resynchronising"):  # then the arm goes to where it is measured to be, wherever that is
+                self._check_clearance(command.trajectory)
             if not fresh:
                 assert command.source is Source.HOLD
                 assert self._top_speed(command.trajectory) <= speed + 0.5 * limits.ACCELERATION * 0.01, "acceleration ends within 10 ms"
@@ -165,8 +193,14 @@ class World:
         assert (v >= low - 1e-6).all(), (v - low).min()
         assert (v <= high + 1e-6).all(), (high - v).min()
 
+    def _check_clearance(self, trajectory):
+        """Nobody comes closer than allowed to walls, table or boxes; who is too close already comes no closer."""
+        for name, margins in self.clearance.margins(self._samples(trajectory)[0]).items():
+            assert margins.min() >= min(margins[0], 0.0) - 5e-4, name
 
+
+@pytest.mark.parametrize("cell", CELLS)
 @given(st.one_of(st.just(np.array(EMBODIMENT.joints.home)), poses), events)
-@settings(max_examples=200, deadline=None)
-def test_no_sequence_of_inputs_makes_the_arm_break_its_limits_or_move_blindly(pose, events):
-    World(pose).play(events)
+@settings(max_examples=100, deadline=None)
+def test_no_sequence_of_inputs_makes_the_arm_break_its_limits_or_move_blindly(cell, pose, events):
+    World(pose, *CELLS[cell]).play(events)
