@@ -29,7 +29,7 @@ from mechanic_rl_ros.safety.executed import Executed, ExecutedActions
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.timing import ArmClock, BeatStatistics
 
-GIL_S = 0.0005  # s that another thread of this process may keep the interpreter; Python's default is a quarter of a period
+GIL_S = 0.0001  # s that another thread of this process may keep the interpreter; Python's default is half a period
 LIMIT_SLACK_NS = 1_000_000_000  # an episode that nobody ends is ended here, this long after its step limit
 SILENCE_S = 2.0  # wall seconds without the episode node's heartbeat after which the arm is stopped
 FURTHEST_NS = 1_000_000_000  # an episode that is stamped later than this from now comes from another clock
@@ -93,6 +93,8 @@ class CommandNode(Node):
         self.stopping.clear()
         self.thread = threading.Thread(target=self._run, name="control")
         self.thread.start()
+        # This thread shares the interpreter with the control thread: were it preempted by another program while it holds that, control would wait for both.
+        _take_precedence(max(self.priority - 1, 1) if self.priority else 0)
 
     def end(self) -> None:
         """Stops the arm: the trajectories that bring it to rest are the last thing sent."""
@@ -138,10 +140,7 @@ class CommandNode(Node):
 
     def _run(self) -> None:
         sys.setswitchinterval(GIL_S)
-        try:
-            if self.priority:
-                os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(self.priority))
-        except (PermissionError, OSError, AttributeError):
+        if not _take_precedence(self.priority):
             self.get_logger().info("no permission for real-time scheduling: going on with ordinary scheduling")
         try:
             self._beat()
@@ -330,6 +329,16 @@ class CommandNode(Node):
             setattr(message, name, value)
         message.limited, message.limited_count = list(limited), list(limited.values())
         self.status.publish(message)
+
+
+def _take_precedence(priority: int) -> bool:
+    """Lets the calling thread run before all ordinary ones (SCHED_FIFO), unless ``priority`` is 0. Returns whether that was permitted."""
+    try:
+        if priority:
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(priority))
+    except (OSError, AttributeError):  # AttributeError: no Linux
+        return False
+    return True
 
 
 def main() -> None:

@@ -1,6 +1,9 @@
 """command_node between a policy and an arm that the test plays."""
 
+import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -65,6 +68,17 @@ def test_what_was_executed_is_told_on_the_grid_of_the_episode(arm):
     assert set(np.diff(stamps)) == {EMBODIMENT.period_ns}
     assert acted[0].action == pytest.approx([0.2, 0.0, 0.0, 1.0], abs=1e-6)
     assert (acted[0].policy_version, acted[0].episode_id) == (5, arm.id)
+
+
+def test_control_and_the_thread_that_shares_its_interpreter_run_before_all_ordinary_programs_where_that_is_permitted(arm):
+    arm.begin()
+    attempt = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))"
+    if subprocess.run([sys.executable, "-c", attempt], stderr=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("real-time scheduling is not permitted here")
+    threads = map(int, os.listdir(f"/proc/{arm.process.pid}/task"))
+    first = sorted(os.sched_getparam(thread).sched_priority for thread in threads if os.sched_getscheduler(thread) == os.SCHED_FIFO)
+    assert first == [9, 10], "the executor, and above it control"
+    assert os.sched_getparam(arm.process.pid).sched_priority == 9
 
 
 def test_silence_of_the_policy_stops_the_arm(arm):
