@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from mechanic_rl_ros.report.figure_file import write_figure
@@ -109,6 +109,9 @@ def _scales(axis: Axes, data: RunData) -> None:
         if shown.any():
             axis.plot(updates[shown], scale[shown], style, color=colour, linewidth=2, label=name)
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            low, high = axis.get_ylim()
+            axis.yaxis.set_minor_formatter("{x:g}" if high < 10.0 * low else NullFormatter())  # where hardly a power of ten is in sight
     axis.set_title("Step size chosen by the tuner", loc="left", fontweight="bold", fontsize=11)
     axis.set(xlabel="update", ylabel="scale")
 
