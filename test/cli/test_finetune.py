@@ -185,23 +185,26 @@ def test_a_second_ctrl_c_leaves_out_the_evaluation_and_says_so_by_the_exit_statu
 @NEEDS_NODES
 def test_a_run_that_was_stopped_goes_on_with_its_episodes_and_what_it_has_learned(practise, tmp_path):
     episodes = tmp_path / "run" / "episodes"
-    process = practise(3, "--no-evaluate")
+    whole = 8  # enough that a learner on a busy machine begins before all are over
+    process = practise(whole, "--no-evaluate")
     _await_record(process, tmp_path, "learner", lambda record: record["version"] > 0)
     process.send_signal(signal.SIGINT)
     assert process.wait(120) == 0, process.stderr.read()
     before = {path.name: path.read_bytes() for path in episodes.glob("*.mcap")}
     learned = _last(tmp_path, "learner")["updates"]
-    assert 1 <= len(before) < 3
-    process = practise(3, "--no-evaluate")
+    assert 1 <= len(before) < whole
+    process = practise(whole, "--no-evaluate")
     _, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
     after = {path.name: path.read_bytes() for path in episodes.glob("*.mcap")}
     assert before.items() <= after.items()
-    assert len(after) == 3
+    assert len(after) == whole
     restored = int(re.search(r"restored (\d+) updates", (tmp_path / "run" / "logs" / "learner_node.log").read_text())[1])
     assert restored >= max(1, learned), "what was learned after the last word on it is not lost either"
     assert _last(tmp_path, "learner")["updates"] > restored
-    assert sorted(record["number"] for record in _records(tmp_path) if record["kind"] == "episode" and record["outcome"] != "aborted") == [1, 2, 3]
+    numbers = [record["number"] for record in _records(tmp_path) if record["kind"] == "episode" and record["outcome"] != "aborted"]
+    assert len(numbers) == whole
+    assert numbers == sorted(set(numbers)), "no number comes twice; an episode in which a busy policy came too late is aborted and leaves a gap"
 
 
 @NEEDS_NODES
