@@ -1,23 +1,25 @@
-"""Writing a matplotlib figure: whole, or not at all."""
+"""Writing a matplotlib figure."""
 
 from __future__ import annotations
 
+import os
 from io import BytesIO
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mechanic_rl_ros.replay.atomic import write_atomically
-
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Draws ``figure`` and writes it as PNG; needs no display.
+    """Draws ``figure``, then writes it as PNG to whatever ``path`` is; needs no display.
 
     Raises:
-        OSError: It cannot be written; a picture that was there is as it was.
+        OSError: It cannot be written.
     """
     FigureCanvasAgg(figure)
     picture = BytesIO()
     figure.savefig(picture, format="png")
-    write_atomically(path, picture.getvalue())
+    try:
+        path.write_bytes(picture.getvalue())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error  # a failed write, unlike a failed open, does not say which file
