@@ -4,7 +4,7 @@ python benchmark/learner.py > benchmark/results/learner_cpu.md
 python benchmark/learner.py --device cuda > benchmark/results/learner_cuda.md
 
 The plain one is written as one would write it down: rows collected one by one and stacked, two separate Q networks, targets followed in a loop, the
-tuner's equations tensor by tensor. Both have the same sizes, the same data and the same frozen features. Rounds alternate between the two.
+tuner's equations tensor by tensor, torch's own linear layers. Both have the same sizes, the same data and the same frozen features. Rounds alternate between the two.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql, FilteredIqlConf
 from mechanic_rl_ros.paths import checkpoint_directory
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.linear import Linear
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
 from mechanic_rl_ros.rollout import run_episode
 from mechanic_rl_ros.sim.environment import Environment
@@ -90,6 +91,9 @@ class Plain:
 
     def __init__(self, learner: FilteredIql) -> None:
         self.config, self.policy, self.device = learner.config, copy.deepcopy(learner.policy), learner.device
+        for module in self.policy.modules():
+            if isinstance(module, Linear):
+                module.__class__ = nn.Linear
         config, width = learner.checkpoint.config, learner.checkpoint.config.critic_width
         self.horizon = slice(config.past_actions, config.past_actions + config.action_horizon)
         inputs = config.observation_dim + config.action_horizon * config.action_dim

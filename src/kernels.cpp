@@ -1,10 +1,11 @@
-// The passes over memory that the tuners make, for float32 tensors on the processor: two that Mechanic adds to its base optimizer, two that are a
-// whole step of RelativeMechanic.
+// The passes over memory that the tuners make, for float32 tensors on the processor: two that Mechanic adds to its base optimizer, and a whole step of
+// RelativeMechanic, which is two passes and some arithmetic between them.
 // A plain C interface that Python loads with ctypes. Without this library torch does the same, more slowly.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -19,6 +20,7 @@ namespace {
 
 constexpr int64_t kBlock = 4096;         // elements summed in single precision until the sum is added to a double
 constexpr int64_t kPerThread = 1 << 20;  // elements that are worth a thread
+constexpr double kTiny = 1e-100;         // in denominators that are zero only where nothing was ever seen
 
 WIDE void products(const float* d, const float* g, int64_t n, double* out) {
   for (int64_t start = 0; start < n; start += kBlock) {
@@ -61,7 +63,7 @@ WIDE void place(float* d, const float* reference, float* x, int64_t n, float sca
   }
 }
 
-// What the passes of RelativeMechanic share: weight of the average in the point where gradients are taken, decay of the second moment, epsilon, weight decay.
+// The numbers of RelativeMechanic: weight of the average in the point where gradients are taken, decay of the second moment, epsilon, weight decay.
 struct Numbers {
   float momentum, decay, epsilon, weight_decay;
 };
@@ -134,9 +136,27 @@ void spread(int count, const int64_t* sizes, int threads, int width, double* out
   }
 }
 
-Numbers narrow(const double* numbers) {
-  return {static_cast<float>(numbers[0]), static_cast<float>(numbers[1]), static_cast<float>(numbers[2]), static_cast<float>(numbers[3])};
-}
+// The bettors of one tensor: m, V, r, s, each of as many numbers as there are betas.
+struct Bettors {
+  double *m, *v, *r, *s;
+  int count;
+
+  Bettors(double* memory, int count) : m(memory), v(m + count), r(v + count), s(r + count), count(count) {}
+
+  double stake() const { return std::accumulate(s, s + count, 0.0); }
+
+  // Takes in a slope h; without any reward all of them together stake what is given, and never more than 1 is played.
+  void bet(double h, const double* betas, double given, bool first) {
+    for (int k = 0; k < count; ++k) {
+      m[k] = std::max(betas[k] * m[k], std::abs(h));
+      v[k] = betas[k] * betas[k] * v[k] + h * h;
+      r[k] = std::max(0.0, betas[k] * r[k] - s[k] * h);
+      s[k] = first ? given / count : (given * m[k] / count + r[k]) / std::max(std::sqrt(v[k]), kTiny);
+    }
+    const double beyond = std::max(1.0, stake());
+    for (int k = 0; k < count; ++k) s[k] /= beyond;
+  }
+};
 
 }  // namespace
 
@@ -157,24 +177,35 @@ void mechanic_place(int count, float* const* directions, float* const* reference
   });
 }
 
-// out (count, 5) as of relative_sums; corrections (count).
-void mechanic_relative_sums(int count, float* const* gradients, float* const* values, float* const* directions, float* const* seconds,
-                            const int64_t* sizes, const double* corrections, const double* numbers, int threads, double* out) {
-  const Numbers c = narrow(numbers);
-  spread(count, sizes, threads, 5, out, [&](int t, int64_t i, int64_t n, double* sums) {
+// A step of every tensor, in place. bettors and steps have a place in memory per tensor; numbers = momentum, decay of the second moment, epsilon, weight
+// decay, decay of s, stake, unit of a step. Returns 0, and changes nothing, if a gradient is not finite.
+int mechanic_relative_step(int count, float* const* gradients, float* const* values, float* const* directions, float* const* seconds,
+                           float* const* averages, float* const* references, double* const* bettors, double* const* steps, const int64_t* sizes,
+                           const double* numbers, const double* betas, int bettor_count, int threads) {
+  const Numbers c = {static_cast<float>(numbers[0]), static_cast<float>(numbers[1]), static_cast<float>(numbers[2]), static_cast<float>(numbers[3])};
+  const double decay = numbers[1], s_decay = numbers[4], stake = numbers[5], unit = numbers[6];
+  std::vector<double> corrections(count), found(static_cast<size_t>(count) * 5), lengths(count), scales(count);
+  for (int t = 0; t < count; ++t) corrections[t] = 1.0 / (1.0 - std::pow(decay, *steps[t] + 1.0));
+  spread(count, sizes, threads, 5, found.data(), [&](int t, int64_t i, int64_t n, double* sums) {
     relative_sums(gradients[t] + i, values[t] + i, directions[t] + i, seconds[t] + i, n, static_cast<float>(corrections[t]), c, sums);
   });
-}
-
-// The step of every tensor; moves (count, 4) = correction, length, share, scale.
-void mechanic_relative_move(int count, float* const* gradients, float* const* values, float* const* directions, float* const* seconds,
-                            float* const* averages, float* const* references, const int64_t* sizes, const double* moves, const double* numbers,
-                            int threads) {
-  const Numbers c = narrow(numbers);
+  if (!std::all_of(found.begin(), found.end(), [](double sum) { return std::isfinite(sum); })) return 0;
+  for (int t = 0; t < count; ++t) {
+    const double* sums = &found[static_cast<size_t>(t) * 5];
+    const double gg = sums[0], yy = sums[1], dg = sums[2], dy = sums[3], uu = sums[4];
+    Bettors own(bettors[t], bettor_count);
+    // h = <D, g> + lambda S |g| / |y| <D, y>
+    const double h = dg + s_decay * own.stake() * std::sqrt(gg / std::max(yy, kTiny)) * dy;
+    own.bet(h, betas, stake, *steps[t] == 0.0);
+    scales[t] = own.stake();
+    lengths[t] = -unit / std::max(1.0, std::sqrt(uu / static_cast<double>(std::max<int64_t>(1, sizes[t]))));
+    *steps[t] += 1.0;
+  }
   spread(count, sizes, threads, 0, nullptr, [&](int t, int64_t i, int64_t n, double*) {
-    const double* move = moves + 4 * t;
     relative_move(gradients[t] + i, values[t] + i, directions[t] + i, seconds[t] + i, averages[t] + i, references[t] + i, n,
-                  static_cast<float>(move[0]), static_cast<float>(move[1]), static_cast<float>(move[2]), static_cast<float>(move[3]), c);
+                  static_cast<float>(corrections[t]), static_cast<float>(lengths[t]), static_cast<float>(1.0 / *steps[t]),
+                  static_cast<float>(scales[t]), c);
   });
+  return 1;
 }
 }

@@ -6,21 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mechanic_rl_ros.policy.config import PolicyConfig
+from mechanic_rl_ros.policy.linear import Linear, TwinLinear
 from mechanic_rl_ros.policy.trunk import Trunk
-
-
-class TwinLinear(nn.Module):
-    """Two independent linear layers as one batched product: (2, B, inputs) -> (2, B, outputs)."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        bound = inputs**-0.5
-        self.weight = nn.Parameter(torch.empty(2, inputs, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(2, 1, outputs))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(2, B, inputs) -> (2, B, outputs)."""
-        return torch.baddbmm(self.bias, inputs, self.weight)
 
 
 class TwinQ(nn.Module):
@@ -47,7 +34,7 @@ class Value(nn.Module):
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*Trunk(config.observation_dim, config.critic_width, 2), nn.Linear(config.critic_width, 1))
+        self.layers = nn.Sequential(*Trunk(config.observation_dim, config.critic_width, 2), Linear(config.critic_width, 1))
 
     def forward(self, observation: Tensor) -> Tensor:
         """(B, observation_dim) -> (B,)."""

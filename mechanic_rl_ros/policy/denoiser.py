@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.head import Head
 from mechanic_rl_ros.policy.inpainting import Inpainting
+from mechanic_rl_ros.policy.linear import Linear
 from mechanic_rl_ros.policy.part_config import MlpDenoiserConfig
 
 TIME_DIM = 64
@@ -100,9 +101,9 @@ class FilmBlock(nn.Module):
     def __init__(self, width: int, condition: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.enter = nn.Linear(width, width)
-        self.film = nn.Linear(condition, 2 * width)
-        self.leave = nn.Linear(width, width)
+        self.enter = Linear(width, width)
+        self.film = Linear(condition, 2 * width)
+        self.leave = Linear(width, width)
 
     def forward(self, hidden: Tensor, film: Tensor) -> Tensor:
         """(B, width), (B or 1, 2 width) -> (B, width)."""
@@ -117,12 +118,12 @@ class MlpDenoiser(Denoiser):
     def __init__(self, config: PolicyConfig, own: MlpDenoiserConfig) -> None:
         super().__init__(config)
         chunk = config.prediction_horizon * config.action_dim
-        self.observe = nn.Linear(config.observation_dim, own.condition)
-        self.time = nn.Linear(TIME_DIM, own.condition)
-        self.enter = nn.Linear(chunk, own.width)
+        self.observe = Linear(config.observation_dim, own.condition)
+        self.time = Linear(TIME_DIM, own.condition)
+        self.enter = Linear(chunk, own.width)
         self.blocks = nn.ModuleList(FilmBlock(own.width, own.condition) for _ in range(own.depth))
         self.norm = nn.LayerNorm(own.width)
-        self.leave = nn.Linear(own.width, chunk)
+        self.leave = Linear(own.width, chunk)
 
     def films(self) -> list[nn.Module]:
         """What turns the condition into scales and shifts, of every block."""

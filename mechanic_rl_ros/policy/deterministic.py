@@ -6,10 +6,11 @@ import math
 from functools import lru_cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.linear import Linear
 from mechanic_rl_ros.policy.part_config import DeterministicConfig
 from mechanic_rl_ros.policy.trunk import Trunk
 
@@ -28,7 +29,7 @@ class DeterministicHead(Head):
         super().__init__()
         self.chunk, self.noise = (config.prediction_horizon, config.action_dim), own.noise
         self.trunk = Trunk(config.observation_dim, own.width, own.depth)
-        self.leave = nn.Linear(own.width, math.prod(self.chunk))
+        self.leave = Linear(own.width, math.prod(self.chunk))
 
     def forward(self, observation: Tensor) -> Tensor:
         """(B, observation_dim) -> (B, T_p, A) in (-1, 1), with gradients."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.linear import Linear
 from mechanic_rl_ros.policy.part_config import GaussianConfig
 from mechanic_rl_ros.policy.trunk import Trunk
 
@@ -26,7 +27,7 @@ class GaussianHead(Head):
         super().__init__()
         self.chunk = (config.prediction_horizon, config.action_dim)
         self.trunk = Trunk(config.observation_dim, own.width, own.depth)
-        self.leave = nn.Linear(own.width, 2 * math.prod(self.chunk))
+        self.leave = Linear(own.width, 2 * math.prod(self.chunk))
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """(B, observation_dim) -> mean and logarithm of the deviation before tanh, (B, T_p, A) each."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.denoiser import FilmBlock
 from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.linear import Linear
 from mechanic_rl_ros.policy.part_config import ImplicitConfig
 from mechanic_rl_ros.policy.trunk import Trunk
 
@@ -23,9 +24,9 @@ class ImplicitHead(Head):
         super().__init__()
         self.own, self.chunk = own, (config.prediction_horizon, config.action_dim)
         self.trunk = Trunk(config.observation_dim, own.width, own.depth)
-        self.enter = nn.Linear(math.prod(self.chunk), own.width)
+        self.enter = Linear(math.prod(self.chunk), own.width)
         self.block = FilmBlock(own.width, own.width)
-        self.leave = nn.Linear(own.width, 1)
+        self.leave = Linear(own.width, 1)
 
     def forward(self, observation: Tensor, chunks: Tensor) -> Tensor:
         """Energies of N chunks for every observation: (B, observation_dim), (B, N, T_p, A) -> (B, N)."""

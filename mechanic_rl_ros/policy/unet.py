@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.denoiser import Denoiser, step_embedding
+from mechanic_rl_ros.policy.linear import Linear
 from mechanic_rl_ros.policy.part_config import LAST_GROUPS, UnetDenoiserConfig
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -77,8 +78,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.scales = own.scales
         self.enter = ConvBlock(channels, out, own.kernel, own.groups)
-        self.by_step = nn.Linear(own.step_width, out * (1 + own.scales))
-        self.by_observation = nn.Linear(observation, out * (1 + own.scales), bias=False)
+        self.by_step = Linear(own.step_width, out * (1 + own.scales))
+        self.by_observation = Linear(observation, out * (1 + own.scales), bias=False)
         self.leave = ConvBlock(out, out, own.kernel, own.groups)
         self.shortcut = TimeConv(channels, out, 1) if channels != out else nn.Identity()
 
@@ -99,7 +100,7 @@ class UnetDenoiser(Denoiser):
     def __init__(self, config: PolicyConfig, own: UnetDenoiserConfig) -> None:
         super().__init__(config)
         self.step_width = own.step_width
-        self.embed = nn.Sequential(nn.Linear(own.step_width, 4 * own.step_width), nn.Mish(), nn.Linear(4 * own.step_width, own.step_width))
+        self.embed = nn.Sequential(Linear(own.step_width, 4 * own.step_width), nn.Mish(), Linear(4 * own.step_width, own.step_width))
 
         def block(channels: int, out: int) -> ResidualBlock:
             return ResidualBlock(channels, out, config.observation_dim, own)

@@ -1,4 +1,4 @@
-"""The passes over memory that the tuners make: compiled ones where those can work on the tensors, torch's elsewhere."""
+"""The passes over memory that Mechanic makes, compiled where that can work on the tensors, torch's elsewhere; and the compiled library, for all tuners."""
 
 from __future__ import annotations
 
@@ -83,10 +83,9 @@ def _library() -> Any:
     pointer, size = ctypes.c_void_p, ctypes.c_int
     library.mechanic_products.argtypes = [size, *[pointer] * 3, size, pointer]
     library.mechanic_place.argtypes = [size, *[pointer] * 5, ctypes.c_double, size, pointer]
-    library.mechanic_relative_sums.argtypes = [size, *[pointer] * 7, size, pointer]
-    library.mechanic_relative_move.argtypes = [size, *[pointer] * 9, size]
-    for function in (library.mechanic_products, library.mechanic_place, library.mechanic_relative_sums, library.mechanic_relative_move):
-        function.restype = None
+    library.mechanic_relative_step.argtypes = [size, *[pointer] * 11, size, size]
+    library.mechanic_products.restype = library.mechanic_place.restype = None
+    library.mechanic_relative_step.restype = size
     return library
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.tuner import relative_passes
+from mechanic_rl_ros.tuner.kernels import library_for, numbers, pointers, sizes
 from mechanic_rl_ros.tuner.relative_passes import Columns, Numbers
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
@@ -47,7 +48,7 @@ class RelativeMechanic(torch.optim.Optimizer):
     A loss in another unit gives the same steps, as long as its gradients stay between about 1e-12 and 1e18, where single precision can square them.
 
     The state is kept in fp32 for parameters of lower precision: four buffers of the size of the parameters (x_ref, D, x, second moment).
-    Float32 parameters on the processor are moved by compiled passes, two over memory for a step.
+    Float32 parameters on the processor are moved by compiled code, in two passes over memory.
 
     A gradient that is not finite (or beyond 1e18) is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are.
     ``state_dict`` is keyed by position and continues bit-equally.
@@ -113,22 +114,36 @@ def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) 
         if not states[tensor]:
             states[tensor].update(_initial_state(tensor))
     active = [states[tensor] for tensor in tensors]
+    library = library_for(tensors)
+    moved = _step_by_torch(tensors, active, group["size"]) if library is None else _step_compiled(library, tensors, active, group["size"])
+    group["skipped"] += not moved
+
+
+def _step_compiled(library: Any, tensors: list[Tensor], active: list[dict[str, Tensor]], size: float) -> bool:
+    columns = [[state[name] for state in active] for name in ("direction", "second", "average", "reference", "bettors", "step")]
+    gradients = [tensor.grad.contiguous() for tensor in tensors]  # type: ignore[union-attr]
+    constants = numbers((*NUMBERS, S_DECAY, STAKE, UNIT * size))
+    lists = [pointers(column) for column in (gradients, tensors, *columns)]
+    return bool(library.mechanic_relative_step(len(tensors), *lists, sizes(tensors), constants, numbers(BETAS), len(BETAS), torch.get_num_threads()))
+
+
+def _step_by_torch(tensors: list[Tensor], active: list[dict[str, Tensor]], size: float) -> bool:
     columns = _columns(tensors, active)
     times = torch.stack([state["step"] for state in active]) + 1.0
     corrections = 1.0 / (1.0 - NUMBERS.decay**times)
     sums = relative_passes.sums(columns, corrections, NUMBERS)
     if not bool(torch.isfinite(sums).all()):
-        group["skipped"] += 1
-        return
+        return False
     bettors = torch.stack([state["bettors"] for state in active], dim=1)
     bettors = _bet(bettors, _slopes(sums, bettors[3].sum(dim=1)), times == 1.0)
-    lengths = _lengths(sums, tensors, group["size"])
+    lengths = _lengths(sums, tensors, size)
     relative_passes.move(columns, corrections, lengths, 1.0 / times, bettors[3].sum(dim=1), NUMBERS)
     for tensor, value, state, own in zip(tensors, columns.values, active, bettors.unbind(dim=1), strict=True):
-        state["bettors"] = own
+        state["bettors"].copy_(own)
         state["step"] += 1.0
         if value.dtype != tensor.dtype:
             tensor.copy_(value)
+    return True
 
 
 def _root_mean_square(tensors: list[Tensor]) -> float:

@@ -1,4 +1,4 @@
-"""The two passes over memory that make a step of ``RelativeMechanic``: compiled, or by torch's operations on lists of tensors."""
+"""The two passes over memory that make a step of ``RelativeMechanic``, by torch's operations on lists of tensors: any device, any precision."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from mechanic_rl_ros.tuner.kernels import library_for, numbers, pointers, sizes
 
 
 class Columns(NamedTuple):
@@ -44,15 +42,14 @@ def sums(columns: Columns, corrections: Tensor, constants: Numbers) -> Tensor:
     Returns:
         |g|^2, |y|^2, <D, g>, <D, y>, |u|^2 of every tensor, float64 (n, 5); u is the update.
     """
-    library = library_for(columns.values)
-    if library is None:
-        return _sums_by_torch(columns, corrections, constants)
-    out = torch.empty(len(corrections), 5, dtype=torch.float64)
-    lists = [pointers(column) for column in columns[:4]]
-    library.mechanic_relative_sums(
-        len(corrections), *lists, sizes(columns.values), corrections.data_ptr(), numbers(constants), torch.get_num_threads(), out.data_ptr()
-    )
-    return out
+    gradients, values, directions, seconds, _, _ = columns
+    seconds = list(torch._foreach_mul(seconds, constants.decay))
+    updates = _updates(gradients, values, _advanced(seconds, gradients, constants), corrections, constants)
+    squares = [torch.stack(torch._foreach_norm(column)).double().square() for column in (gradients, values, updates)]
+    slopes = [
+        torch.stack([torch.dot(d.flatten(), other.flatten()) for d, other in zip(directions, column, strict=True)]).double() for column in (gradients, values)
+    ]
+    return torch.stack([*squares[:2], *slopes, squares[2]], dim=1)
 
 
 def move(columns: Columns, corrections: Tensor, lengths: Tensor, shares: Tensor, scales: Tensor, constants: Numbers) -> None:
@@ -66,27 +63,6 @@ def move(columns: Columns, corrections: Tensor, lengths: Tensor, shares: Tensor,
         scales: S, (n,), on the device of the tensors.
         constants: Numbers of the method.
     """
-    library = library_for(columns.values)
-    if library is None:
-        _move_by_torch(columns, corrections, lengths, shares, scales, constants)
-        return
-    moves = torch.stack([corrections, lengths, shares, scales], dim=1).contiguous()
-    lists = [pointers(column) for column in columns]
-    library.mechanic_relative_move(len(corrections), *lists, sizes(columns.values), moves.data_ptr(), numbers(constants), torch.get_num_threads())
-
-
-def _sums_by_torch(columns: Columns, corrections: Tensor, constants: Numbers) -> Tensor:
-    gradients, values, directions, seconds, _, _ = columns
-    seconds = list(torch._foreach_mul(seconds, constants.decay))
-    updates = _updates(gradients, values, _advanced(seconds, gradients, constants), corrections, constants)
-    squares = [torch.stack(torch._foreach_norm(column)).double().square() for column in (gradients, values, updates)]
-    slopes = [
-        torch.stack([torch.dot(d.flatten(), other.flatten()) for d, other in zip(directions, column, strict=True)]).double() for column in (gradients, values)
-    ]
-    return torch.stack([*squares[:2], *slopes, squares[2]], dim=1)
-
-
-def _move_by_torch(columns: Columns, corrections: Tensor, lengths: Tensor, shares: Tensor, scales: Tensor, constants: Numbers) -> None:
     gradients, values, directions, seconds, averages, references = columns
     torch._foreach_mul_(seconds, constants.decay)
     updates = _updates(gradients, values, _advanced(seconds, gradients, constants), corrections, constants)

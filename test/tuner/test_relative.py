@@ -28,7 +28,7 @@ def descend(tuner: RelativeMechanic, parameters, steps: int, seed: int = 1, nois
         tuner.step()
 
 
-@pytest.fixture(params=["compiled passes", "torch"])
+@pytest.fixture(params=["compiled", "torch"])
 def passes(request, monkeypatch):
     if request.param == "torch":
         monkeypatch.setattr(kernels, "_library", lambda: None)
@@ -51,7 +51,21 @@ def test_the_tuner_equals_its_readable_twin(passes, dtype, precision):
         torch.testing.assert_close(average.double(), twin.x, atol=precision, rtol=precision)
 
 
-def test_compiled_passes_are_used_and_share_large_tensors_among_threads():
+def test_steps_of_torch_and_of_the_compiled_code_can_take_turns(monkeypatch):
+    parameters, others = make_parameters(), make_parameters()
+    tuner, other = RelativeMechanic(parameters), RelativeMechanic(others)
+    for step in range(40):
+        descend(tuner, parameters, 1, seed=step)
+        with monkeypatch.context() as patch:
+            if step % 2:
+                patch.setattr(kernels, "_library", lambda: None)
+            descend(other, others, 1, seed=step)
+    for tensor, twin in zip([*parameters, *tuner.averages()], [*others, *other.averages()], strict=True):
+        torch.testing.assert_close(tensor.detach(), twin.detach(), atol=1e-3, rtol=1e-3)
+    assert other.scale == pytest.approx(tuner.scale, rel=1e-3)
+
+
+def test_compiled_code_is_used_and_share_large_tensors_among_threads():
     assert kernels._library() is not None, f"{kernels.LIBRARY} is missing: run make"
     results, threads = [], torch.get_num_threads()
     try:
