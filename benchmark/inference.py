@@ -1,7 +1,7 @@
 """Time of one action chunk: this package against a plain loop of diffusers' scheduler over the same network, batch 1, in one run.
 
 python benchmark/inference.py > benchmark/results/inference_cpu.md                     embedded default, and the default size of LeRobot
-python benchmark/inference.py --device cuda > benchmark/results/inference_cuda.md
+python benchmark/inference.py --device cuda --compile > benchmark/results/inference_cuda.md
 
 Two cameras of 96 x 96 pixels, two frames, DDIM with 10 steps. The plain loop encodes both frames for every chunk, tells its network everything in
 every step, and has torch's convolutions over time; ``Actor`` encodes a frame once, computes what does not change once per chunk, and has them as
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="compile this package's denoisers")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     machine = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} threads of {platform.machine()}"
@@ -60,11 +61,11 @@ def main() -> None:
         torch.manual_seed(0)
         critics = torch.nn.ModuleDict({"q": TwinQ(config), "value": Value(config)}).state_dict()
         checkpoint = Checkpoint("lift", embodiment, config, Policy(config).state_dict(), critics)
-        actor = Actor(checkpoint, options.device)
-        usual = conventional(actor.policy)
+        actor = Actor(checkpoint, options.device, compiled=options.compile)
+        usual = conventional(Actor(checkpoint, options.device).policy)
         contenders = [lambda actor=actor, usual=usual: plain(usual, actor), lambda actor=actor: ours(actor), lambda actor=actor: ours(actor, best_of_n=True)]
         if isinstance(config.head, UnetDenoiserConfig):
-            rounded = Actor(checkpoint, options.device, precision="bfloat16")
+            rounded = Actor(checkpoint, options.device, precision="bfloat16", compiled=options.compile)
             contenders.append(lambda rounded=rounded: ours(rounded))
         times = 1e3 * np.array([[_seconds(contender, options.device) for contender in contenders] for _ in range(options.rounds + 2)])[2:]
         count = sum(tensor.numel() for tensor in checkpoint.policy.values())

@@ -56,6 +56,7 @@ class PolicyNode(Node):
         if self.mode not in MODES:
             raise UserError(f"parameter mode of policy_node is {self.mode!r}: use one of {', '.join(MODES)}")
         precision = self.parameter("precision", "float32", "of the weights of a U-Net's convolutions: float32, or bfloat16, which takes half the time")
+        compiled = self.parameter("compile", False, "whether torch compiles the denoiser: half a minute more at the start, CUDA graphs on a CUDA device")
         treated = self.parameter("latency_mode", LatencyMode.OVERLAPPING.value, "while a chunk is computed: waiting, overlapping or inpainting")
         if treated not in [mode.value for mode in LatencyMode]:
             raise UserError(f"parameter latency_mode of policy_node is {treated!r}: use one of {', '.join(mode.value for mode in LatencyMode)}")
@@ -69,7 +70,7 @@ class PolicyNode(Node):
             raise UserError(f"parameter action_horizon of policy_node is {self.action_horizon}: the checkpoint predicts {longest} actions, use at most that")
         if explore and checkpoint.config.schedule.exploration and self.latency_mode is not LatencyMode.OVERLAPPING:
             raise UserError(f"latency_mode {treated} of policy_node does not go with a policy whose chains are recorded (dppo, reinforce): use overlapping")
-        self.actor = Actor(checkpoint, device=pick_device(device), seed=seed, explore=explore, precision=precision)
+        self.actor = Actor(checkpoint, device=pick_device(device), seed=seed, explore=explore, precision=precision, compiled=compiled)
         self.episode = msg.EpisodeState()
         self.until_chunk = 0  # observations until the next chunk is due
         self.stale, self.stale_before = 0, 0  # observations that were too old to act on: ever, and at the last look

@@ -9,6 +9,7 @@ from mechanic_rl_ros.nodes.base import Node
 
 LOOK_S = 1.0  # wall seconds between two looks
 LEASE_S = 30.0  # wall seconds for which the publisher of a process that was killed may still be seen
+UNNAMED = "_NODE_NAME_UNKNOWN_"  # what is said of a publisher before its node is known: for seconds, where another process was killed
 
 
 class SourceWatch:
@@ -33,14 +34,16 @@ class SourceWatch:
         self.obstacle = next(filter(None, map(self._second, self._topics)), "")
 
     def _second(self, topic: str) -> str:
-        """What is wrong with one topic, or "". A node that was killed and started again is no second one."""
+        """What is wrong with one topic, or "". A node that was killed and started again is no second one, even before its name is known."""
         found = [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in self._node.get_publishers_info_by_topic(topic)]
-        names = sorted(set(found))
+        names = sorted({name for name in found if not name.endswith(UNNAMED)})
         if len(found) < 2:
             self._since.pop(topic, None)
             return ""
         since = self._since.setdefault(topic, time.monotonic())
-        if len(names) == 1 and time.monotonic() - since < LEASE_S:
+        if len(names) < 2 and time.monotonic() - since < LEASE_S:
             first = since - self._began < 2.0 * LOOK_S
-            return f"another {names[0]} publishes {topic}, or was killed less than {LEASE_S:g} s ago" if self._patient and first else ""
+            return f"another {(*names, 'node')[0]} publishes {topic}, or was killed less than {LEASE_S:g} s ago" if self._patient and first else ""
+        if len(names) < len(set(found)):
+            names.append("a node that does not say its name")
         return f"{' and '.join(names) if len(names) > 1 else f'{len(found)} nodes called {names[0]}'} publish {topic}: stop all but one"

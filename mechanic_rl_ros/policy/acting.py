@@ -14,6 +14,7 @@ from torch import Tensor
 from mechanic_rl_ros.data import NO_TRACE, Observation
 from mechanic_rl_ros.policy.chain import draw_chain, pack_chain
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.compiled import compile_denoiser
 from mechanic_rl_ros.policy.critic import TwinQ
 from mechanic_rl_ros.policy.denoiser import Denoiser
 from mechanic_rl_ros.policy.deterministic import disturbed
@@ -47,6 +48,7 @@ class Actor:
         samples: int = 8,
         explore: bool = False,
         precision: str = "float32",
+        compiled: bool = False,
     ) -> None:
         """Builds the networks.
 
@@ -57,15 +59,18 @@ class Actor:
             samples: N of best-of-N.
             explore: Whether the robot practises, see ``Head.sample``; not where a policy is judged.
             precision: Of the weights of a U-Net's convolutions, ``float32`` or ``bfloat16``.
+            compiled: Let torch compile the denoiser, see ``compile_denoiser``.
 
         Raises:
-            UserError: Another precision, or the policy has no U-Net.
+            UserError: Another precision, or the policy has no U-Net; or torch cannot compile it.
         """
         self.config, self.signature, self.samples, self.explore = checkpoint.config, checkpoint.signature, samples, explore
         self.embodiment = checkpoint.embodiment
         self.device = torch.device(device)
         self.policy: Policy = checkpoint.build_policy(self.device).requires_grad_(False)
         keep_convolutions_in(self.policy.head, precision)
+        if compiled:
+            compile_denoiser(self.policy.head, self.config, samples)
         self.fingerprint = self.policy.fingerprint()
         self.critic = TwinQ(self.config).to(self.device).requires_grad_(False)
         self.has_critic = checkpoint.critics is not None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor, acting_tensors
 from mechanic_rl_ros.policy.checkpoint import pack_weights, unpack_weights
 from mechanic_rl_ros.policy.part_config import GaussianConfig, UnetDenoiserConfig
@@ -152,6 +153,32 @@ def test_a_unet_whose_convolutions_are_in_bfloat16_chooses_nearly_the_same_also_
     for actor in (exact, rounded):
         receive(actor, fresh)
     assert 0.0 < difference() < 0.02
+
+
+def test_a_compiled_denoiser_chooses_the_same_also_with_new_weights(checkpoint, observe, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    plain, compiled = Actor(checkpoint), Actor(checkpoint, compiled=True)
+    head = {name: tensor for name, tensor in Policy(checkpoint.config).state_dict().items() if name.startswith("head.")}
+    fresh = message(Actor(dataclasses.replace(checkpoint, policy={**checkpoint.policy, **head})))
+    for _ in range(2):
+        for best_of_n in (False, True):
+            chunks = []
+            for actor in (plain, compiled):
+                actor.reset(0)
+                actor.observe(observe(0))
+                chunks.append(actor.act(best_of_n))
+            np.testing.assert_allclose(*chunks, atol=1e-4)
+        for actor in (plain, compiled):
+            receive(actor, fresh)
+
+
+def test_a_denoiser_that_torch_cannot_compile_is_refused_with_one_line(checkpoint, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: torch.linalg.cholesky)
+    with pytest.raises(UserError, match=r"cannot compile the denoiser here \(.*\): install a C"):
+        Actor(checkpoint, compiled=True)
+    config = dataclasses.replace(checkpoint.config, head=GaussianConfig())
+    with pytest.raises(UserError, match="has no sampler to compile"):
+        Actor(dataclasses.replace(checkpoint, config=config, policy=Policy(config).state_dict()), compiled=True)
 
 
 def test_missing_tensors_are_refused(checkpoint):
