@@ -30,6 +30,9 @@ def study(
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Practice seeds of every cell, from 0.")] = 5,
     episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Practice episodes of every run.")] = 240,
     scenes: Annotated[int, typer.Option(min=4, max=100_000, help="Evaluation scenes at the end of every run.")] = 200,
+    checks: Annotated[
+        int, typer.Option(min=0, max=100, help="Evaluations on the way, of a quarter as many scenes each. They change no result; without them runs are faster.")
+    ] = 3,
     first_scene: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="First evaluation scene. Choose with those from 500000 on, judge with those from 1000000 on.")
     ] = 500_000,
@@ -60,7 +63,7 @@ def study(
         wanted = _cells(_split(cells))
         first = read_results(output) if algorithms and output.is_dir() and any(output.glob("*/*/seed*.json")) else {}
         chosen = {name: every_learner(first.get(name, {})) if algorithms else wanted for name in names}
-    settings = StudySettings(output, episodes, scenes, first_scene=first_scene)
+    settings = StudySettings(output, episodes, scenes, checks, first_scene)
     if not show_only:
         bases = {name: _base(name, settings, workers) for name in names}
         # Seed by seed: what is there when somebody stops it covers everything.
