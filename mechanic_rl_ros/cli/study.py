@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import typer
@@ -54,7 +55,7 @@ def study(
         from mechanic_rl_ros.study.algorithms import cells as every_learner
         from mechanic_rl_ros.study.picture import draw_study
         from mechanic_rl_ros.study.problems import problem_of
-        from mechanic_rl_ros.study.runs import Run, StudySettings, base_success, run_all
+        from mechanic_rl_ros.study.runs import Run, StudySettings, base_outcomes, run_all
         from mechanic_rl_ros.study.table import as_markdown, read_results
 
         names = _split(problems)
@@ -65,7 +66,8 @@ def study(
         chosen = {name: every_learner(first.get(name, {})) if algorithms else wanted for name in names}
     settings = StudySettings(output, episodes, scenes, checks, first_scene)
     if not show_only:
-        bases = {name: _base(name, settings, workers) for name in names}
+        for name in names:
+            _base(name, settings, workers)
         # Seed by seed: what is there when somebody stops it covers everything.
         runs = [Run(name, cell, seed) for seed in range(seeds) for row in zip_longest(*chosen.values()) for name, cell in zip(names, row, strict=True) if cell]
         with progress_bar() as progress:
@@ -80,7 +82,7 @@ def study(
             run_all(settings, runs, workers, done)
     every = read_results(output)
     results = every if algorithms else {name: {cell: result for cell, result in found.items() if cell.learner == DEFAULT} for name, found in every.items()}
-    bases = {name: base_success(settings, name, workers, check=not show_only) for name in results}
+    bases = {name: fmean(base_outcomes(settings, name, workers, check=not show_only)) for name in results}
     text = learners_as_markdown(results, bases) if algorithms else as_markdown(results, bases)
     (output / ("learners.md" if algorithms else "study.md")).write_text(text)
     out.print(text, soft_wrap=True, markup=False)
@@ -111,12 +113,12 @@ def _cells(names: list[str]) -> list[Any]:
     return list(dict.fromkeys(found))
 
 
-def _base(name: str, settings: Any, workers: int) -> float:
-    """Success of the base policy, which is made first where it is missing."""
+def _base(name: str, settings: Any, workers: int) -> None:
+    """Makes the base policy where it is missing, and sees what it solves."""
     from mechanic_rl_ros.study.problems import base_policy
-    from mechanic_rl_ros.study.runs import base_success
+    from mechanic_rl_ros.study.runs import base_outcomes
 
     with progress_bar() as progress:
         bar = progress.add_task(f"base policy of {name}", total=None, note="")
         base_policy(name, settings.folder / "bases", lambda done, total, loss: progress.update(bar, completed=done, total=total))
-        return base_success(settings, name, workers)
+        base_outcomes(settings, name, workers)

@@ -10,6 +10,7 @@ from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig,
 from mechanic_rl_ros.collection import CollectionConfig, collect
 from mechanic_rl_ros.embodiment import Embodiment, load_embodiment
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.paths import checkpoint_directory
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.part_config import MlpDenoiserConfig
 
@@ -27,6 +28,7 @@ class Problem:
         batch: Rows of one update.
         width: Of denoiser and critics, as a multiple of the default.
         base: Problem whose base policy it takes; its own when empty.
+        shipped: Whether that is the one that comes with the package.
         gradient: What every gradient is multiplied with before the optimizer sees it: as if the loss had another unit.
     """
 
@@ -38,6 +40,7 @@ class Problem:
     batch: int = 128
     width: float = 1.0
     base: str = ""
+    shipped: bool = False
     gradient: float = 1.0
 
     def architecture(self, embodiment: Embodiment) -> PolicyConfig:
@@ -48,7 +51,7 @@ class Problem:
 
 
 PROBLEMS = {
-    "lift": Problem("lift"),
+    "lift": Problem("lift", shipped=True),
     "push": Problem("push"),
     "reach": Problem("reach"),
     # Held out: nothing is ever chosen by looking at it.
@@ -75,7 +78,7 @@ def problem_of(name: str) -> Problem:
 
 
 def base_policy(name: str, folder: Path, progress: Callable[[int, int, float], None] | None = None) -> Path:
-    """Folder of the base policy of a problem, cloned from demonstrations the first time that it is asked for.
+    """Folder of the base policy of a problem, unless it comes with the package cloned from demonstrations the first time that it is asked for.
 
     Args:
         name: Of the problem.
@@ -83,7 +86,9 @@ def base_policy(name: str, folder: Path, progress: Callable[[int, int, float], N
         progress: Called with (updates done, updates, loss) while cloning.
     """
     problem = problem_of(name)
-    place = folder / (problem.base or name)
+    if problem.base:
+        return base_policy(problem.base, folder, progress)
+    place = checkpoint_directory(problem.task) if problem.shipped else folder / name
     if place.exists():
         return place
     collection = replace(CollectionConfig.from_yaml(), episodes=problem.demonstrations, noise=problem.noise)

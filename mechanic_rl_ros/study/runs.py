@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -93,6 +94,7 @@ def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
     looks = {round(settings.episodes * (k + 1) / (settings.checks + 1)): settings.scenes // 4 for k in range(settings.checks)} | {
         settings.episodes: settings.scenes
     }
+    outcomes = base_outcomes(settings, run.problem, workers=1)
     curve: list[dict[str, Any]] = []
     seconds = 0.0
 
@@ -109,6 +111,7 @@ def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
             {
                 "episodes": practised.number,
                 "success": result.success,
+                "base": fmean(outcomes[: len(scenes)]),  # on the same scenes
                 "best_of_n": result.best_of_n,
                 "seconds": practised.seconds,
                 "minutes": seconds / 60.0,
@@ -136,8 +139,8 @@ def require_same(settings: StudySettings, record: dict[str, Any], path: Path) ->
             raise UserError(f"{path} was made with {name} {theirs.get(name)}, not {own[name]}: use the same, or another --output")
 
 
-def base_success(settings: StudySettings, problem: str, workers: int, check: bool = True) -> float:
-    """Success of a problem's base policy on the evaluation scenes, measured once.
+def base_outcomes(settings: StudySettings, problem: str, workers: int, check: bool = True) -> list[bool]:
+    """Which of the evaluation scenes a problem's base policy solves, measured once.
 
     Raises:
         UserError: It was measured with other settings, and ``check`` asks for that.
@@ -148,11 +151,11 @@ def base_success(settings: StudySettings, problem: str, workers: int, check: boo
         scenes = range(settings.first_scene, settings.first_scene + settings.scenes)
         result = evaluate(checkpoint, problem_of(problem).task, scenes, workers=workers, latency=problem_of(problem).latency)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({"success": result.success, "settings": settings.say()}).encode())
+        write_atomically(path, json.dumps({"success": result.success, "outcomes": result.outcomes, "settings": settings.say()}).encode())
     record = json.loads(path.read_text())
     if check:
         require_same(settings, record, path)
-    return float(record["success"])
+    return [bool(outcome) for outcome in record["outcomes"]]
 
 
 def _start() -> None:

@@ -1,21 +1,14 @@
 """``mechanic-rl study``, with practice far too short to learn anything."""
 
 import json
-import shutil
 
 import pytest
 
 SHORT = ("--problems", "lift", "--cells", "tuner,adamw_1e-03_1e-03", "--seeds", 1, "--episodes", 3, "--scenes", 4, "--workers", 2)
 
 
-@pytest.fixture
-def folder(tmp_path, checkpoint_folder):
-    """A study's folder with a base policy, so that none has to be made."""
-    shutil.copytree(checkpoint_folder, tmp_path / "study" / "bases" / "lift")
-    return tmp_path / "study"
-
-
-def test_a_study_writes_a_file_for_every_run_a_table_and_a_picture_and_goes_on_where_it_stopped(run, folder):
+def test_a_study_writes_a_file_for_every_run_a_table_and_a_picture_and_goes_on_where_it_stopped(run, tmp_path):
+    folder = tmp_path / "study"
     done = run("study", "--output", folder, *SHORT)
     assert done.returncode == 0, done.stderr
     files = sorted(folder.glob("lift/*/seed0.json"))

@@ -1,6 +1,7 @@
 """What a study says about its results."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from mechanic_rl_ros.study.picture import draw_study
 from mechanic_rl_ros.study.table import TUNER, as_markdown, best_of_grid, claims, controls, read_results
 from mechanic_rl_ros.study.tuners import Cell
 
+BASE = 0.5
 GOOD, POOR = Cell("adamw", 3e-4, 1e-3), Cell("adamw", 1e-2, 1e-3)
 
 
@@ -17,7 +19,7 @@ def write(folder, problem, cell, successes, lowest=0.5):
     place.mkdir(parents=True)
     for seed, success in enumerate(successes):
         record = {"problem": problem, "tuner": cell.tuner, "actor_rate": cell.actor_rate, "critic_rate": cell.critic_rate, "seed": seed, "success": success}
-        (place / f"seed{seed}.json").write_text(json.dumps({**record, "curve": [{"success": lowest}, {"success": success}]}))
+        (place / f"seed{seed}.json").write_text(json.dumps({**record, "curve": [{"success": lowest, "base": BASE}, {"success": success, "base": BASE}]}))
 
 
 @pytest.fixture
@@ -27,7 +29,6 @@ def folder(tmp_path):
     write(tmp_path, "lift", POOR, [0.1, 0.2, 0.15], lowest=0.05)
     write(tmp_path, "lift", Cell("adamw", 1e-5, 1e-5), [0.99])
     write(tmp_path, "lift", Cell("prodigy"), [0.9, 0.9, 0.9])
-    (tmp_path / "lift" / "base.json").write_text('{"success": 0.5}')
     return tmp_path
 
 
@@ -35,7 +36,7 @@ def test_means_and_intervals_are_over_seeds(folder):
     result = read_results(folder)["lift"][TUNER]
     assert result.mean == pytest.approx(0.85)
     assert result.half_width == pytest.approx(4.303 * 0.05 / 3**0.5)
-    assert result.lowest == 0.5
+    assert result.lowest == 0.0
 
 
 def test_the_best_of_the_grid_is_among_the_cells_with_most_seeds(folder):
@@ -44,9 +45,9 @@ def test_the_best_of_the_grid_is_among_the_cells_with_most_seeds(folder):
 
 def test_claims_are_judged_with_their_figures(folder):
     results = read_results(folder)["lift"]
-    assert [held for _, held in claims(results, base=0.5)] == [True, False, True]
-    assert [held for _, held in claims(results, base=0.56)] == [True, False, False]
-    text = as_markdown({"lift": results}, {"lift": 0.5})
+    assert [held for _, held in claims(results)] == [True, False, True]
+    assert [held for _, held in claims({**results, TUNER: replace(results[TUNER], lowest=-0.06)})] == [True, False, False]
+    text = as_markdown({"lift": results}, {"lift": BASE})
     assert "- yes: 99% of the best grid cell (adamw_3e-04_1e-03, 0.860)" in text
     assert "- NO: best control is prodigy with 0.900" in text
     assert [result.cell.name for result in controls(results)] == ["prodigy"]
