@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.denoiser import Denoiser, step_embedding
-from mechanic_rl_ros.policy.linear import Linear
+from mechanic_rl_ros.policy.linear import Linear, linear
 from mechanic_rl_ros.policy.part_config import LAST_GROUPS, UnetDenoiserConfig
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -25,7 +25,7 @@ class TimeConv(nn.Conv1d):
         """See the class."""
         padding, kernel = int(self.padding[0]), self.kernel_size[0]
         windows = nn.functional.pad(hidden, (0, 0, padding, padding)).unfold(1, kernel, self.stride[0])
-        return nn.functional.linear(windows.flatten(2).to(self.weight.dtype), self.weight.flatten(1), self.bias).to(hidden.dtype)
+        return linear(windows.flatten(2).to(self.weight.dtype), self.weight.flatten(1), self.bias).to(hidden.dtype)
 
 
 class TimeGrow(nn.ConvTranspose1d):
@@ -34,7 +34,7 @@ class TimeGrow(nn.ConvTranspose1d):
     def forward(self, hidden: Tensor, output_size: list[int] | None = None) -> Tensor:
         """See the class."""
         batch, steps, _ = hidden.shape
-        parts = (hidden.to(self.weight.dtype) @ self.weight.flatten(1)).to(hidden.dtype).unflatten(2, (self.out_channels, 4))
+        parts = linear(hidden.to(self.weight.dtype), self.weight.flatten(1).mT, None).to(hidden.dtype).unflatten(2, (self.out_channels, 4))
         grown = hidden.new_zeros(batch, 2 * steps + 2, self.out_channels)
         for place in range(4):
             grown[:, place : place + 2 * steps : 2] += parts[..., place]

@@ -39,6 +39,11 @@ def test_a_large_product_goes_through_onednn_and_equals_torch(make):
         torch.testing.assert_close(layer(inputs), wanted, atol=1e-4, rtol=1e-4)
 
 
+def test_dimensions_before_the_rows_are_kept():
+    layer, inputs = Linear(INPUTS, OUTPUTS), torch.randn(4, ROWS, INPUTS)
+    torch.testing.assert_close(layer(inputs), by_torch(layer, inputs), atol=1e-4, rtol=1e-4)
+
+
 def test_gradients_are_made_only_for_what_needs_them():
     layer = Linear(INPUTS, OUTPUTS)
     layer.weight.requires_grad_(False)
@@ -47,7 +52,7 @@ def test_gradients_are_made_only_for_what_needs_them():
     torch.testing.assert_close(layer.bias.grad, torch.full((OUTPUTS,), float(ROWS)))
 
 
-@pytest.mark.parametrize("inputs", [torch.randn(2, INPUTS), torch.randn(ROWS, INPUTS, dtype=torch.float64), torch.randn(4, ROWS, INPUTS)])
+@pytest.mark.parametrize("inputs", [torch.randn(2, INPUTS), torch.randn(ROWS, INPUTS, dtype=torch.float64), torch.randn(2, 3, INPUTS)])
 def test_what_onednn_is_not_for_goes_through_torch(inputs):
     layer = Linear(INPUTS, OUTPUTS).to(inputs.dtype)
     assert torch.equal(layer(inputs), by_torch(layer, inputs))
