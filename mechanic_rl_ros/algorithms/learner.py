@@ -36,6 +36,9 @@ TunerFactory = Callable[[Iterable[nn.Parameter], str], Any]
 """Makes the optimizer of one network from its parameters and its role: ``actor``, ``critic``, ``value`` and so on. It has ``step``, ``zero_grad``,
 ``scale`` and ``averages``, as ``RelativeMechanic`` has."""
 
+ROWS = 16
+"""The actor's rows come in multiples of these: a matrix product of a size that never came before takes a millisecond to prepare, and memory."""
+
 TAKEOVER_FRAMES = 20_000
 """Frames that people may have shown while practising until the oldest demonstrations make room."""
 
@@ -153,11 +156,11 @@ class Learner(ABC):
         return float(loss.detach())
 
     def clone(self, rows: Rows, observation: Tensor, weight: Tensor) -> None:
-        """The actor clones rows with weights (B,); demonstrations, which come last, always count fully. What weighs nothing costs nothing."""
+        """The actor clones rows with weights (B,); demonstrations, which come last, always count fully. What weighs nothing costs next to nothing."""
         weight = weight.clone()
         weight[len(weight) - self.shown_rows :] = 1.0
-        counted = weight.nonzero().squeeze(1)
-        if len(counted):
+        if count := int(weight.count_nonzero()):
+            counted = weight.argsort(descending=True, stable=True)[: -(-count // ROWS) * ROWS]
             losses = self.policy.loss(observation[counted], rows.chunks[counted], self.generator)
             self.losses["actor_loss"] = self.descend("actor", (weight[counted] * losses).sum() / weight.sum())
 

@@ -100,8 +100,7 @@ def test_only_solved_episodes_and_demonstrations_teach_the_actor(checkpoint, pra
     monkeypatch.setattr(learner.policy, "loss", watched)
     learner.update()
     (shown,) = weights
-    assert shown.shape == (4,), "a quarter of a batch of 16"
-    torch.testing.assert_close(shown, torch.full((4,), 0.25))
+    torch.testing.assert_close(shown, torch.tensor([0.25] * 4 + [0.0] * 12), msg="a quarter of a batch of 16")
 
 
 def test_critics_learn_the_discounted_distance_to_success(checkpoint, practise):
@@ -114,6 +113,28 @@ def test_critics_learn_the_discounted_distance_to_success(checkpoint, practise):
     solved_now = (rows.returns > 0) & (rows.solved > 0)
     assert float(value[solved_now].mean()) > 0.6
     assert float(value[solved_now].mean()) > float(value[rows.solved == 0].mean()) + 0.1
+
+
+def test_what_weighs_nothing_teaches_nothing_and_rows_come_in_few_sizes(learner, monkeypatch):
+    losses, seen = learner.policy.loss, []
+
+    def loss(observation, chunks, generator):
+        seen.append((observation, losses(observation, chunks, generator)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(learner.policy, "loss", loss)
+    monkeypatch.setattr(type(learner), "shown_rows", 0)
+    rows = learner.practice.sample(40, learner.generator)
+    observation = learner.policy.observe(rows.frames)
+    weight = torch.zeros(40)
+    for count, size in ((1, 16), (16, 16), (17, 32), (40, 40)):
+        weight[:count] = torch.linspace(1.0, 0.5, count)
+        learner.clone(rows, observation, weight)
+        assert len(seen[-1][0]) == size
+        assert torch.equal(seen[-1][0], observation[:size])
+        assert learner.losses["actor_loss"] == pytest.approx(float((weight[:size] * seen[-1][1].detach()).sum() / weight.sum()), rel=1e-5)
+    learner.clone(rows, observation, torch.zeros(40))
+    assert len(seen) == 4, "nothing to learn from is no step"
 
 
 def test_published_weights_act(learner, checkpoint):
