@@ -105,7 +105,13 @@ def _nobody(domain: int, namespace: str) -> Finding:
 def _sources(heard: dict[str, Any]) -> Iterator[Finding]:
     for topic, publishers in heard["sole"].items():
         if len(publishers) > 1:
-            yield Finding(topic, Health.WRONG, f"{len(publishers)} publishers: {', '.join(publishers)}", "stop all but one: they contradict each other", 100)
+            yield Finding(
+                topic,
+                Health.WRONG,
+                f"{len(publishers)} publishers: {', '.join(publishers)}",
+                "stop all but one: they contradict each other; what was killed is seen for 30 s more",
+                100,
+            )
 
 
 def _mismatches(heard: dict[str, Any]) -> Iterator[Finding]:
