@@ -143,7 +143,7 @@ def base_outcomes(settings: StudySettings, problem: str, workers: int, check: bo
     """Which of the evaluation scenes a problem's base policy solves, measured once.
 
     Raises:
-        UserError: It was measured with other settings, and ``check`` asks for that.
+        UserError: It was measured with other settings, and ``check`` asks for that; or by an earlier version.
     """
     path = settings.folder / problem / "base.json"
     if not path.exists():
@@ -153,6 +153,8 @@ def base_outcomes(settings: StudySettings, problem: str, workers: int, check: bo
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps({"success": result.success, "outcomes": result.outcomes, "settings": settings.say()}).encode())
     record = json.loads(path.read_text())
+    if "outcomes" not in record:
+        raise UserError(f"{path} was made by an earlier version: use another --output")
     if check:
         require_same(settings, record, path)
     return [bool(outcome) for outcome in record["outcomes"]]

@@ -52,11 +52,13 @@ def read_results(folder: Path) -> dict[str, dict[Cell, Result]]:
     """Results by problem and cell.
 
     Raises:
-        UserError: There are none.
+        UserError: There are none, or some were made by an earlier version.
     """
     found: dict[str, dict[Cell, list[dict[str, Any]]]] = {}
     for path in sorted(folder.glob("*/*/seed*.json")):
         record = json.loads(path.read_text())
+        if not all("base" in look for look in record["curve"]):
+            raise UserError(f"{path} was made by an earlier version: use another --output")
         cell = Cell(record["tuner"], record["actor_rate"], record["critic_rate"], record.get("learner", DEFAULT))
         found.setdefault(record["problem"], {}).setdefault(cell, []).append(record)
     if not found:

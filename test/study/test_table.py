@@ -63,3 +63,10 @@ def test_the_picture_is_drawn_also_from_few_results(folder, tmp_path):
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(UserError, match="mechanic-rl study"):
         read_results(tmp_path)
+
+
+def test_results_of_an_earlier_version_are_refused_with_one_line(folder):
+    path = next(folder.glob("lift/prodigy/seed0.json"))
+    path.write_text(path.read_text().replace('"base"', '"other"'))
+    with pytest.raises(UserError, match="seed0.json was made by an earlier version"):
+        read_results(folder)
