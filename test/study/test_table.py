@@ -68,5 +68,5 @@ def test_a_folder_without_results_is_refused(tmp_path):
 def test_results_of_an_earlier_version_are_refused_with_one_line(folder):
     path = next(folder.glob("lift/prodigy/seed0.json"))
     path.write_text(path.read_text().replace('"base"', '"other"'))
-    with pytest.raises(UserError, match="seed0.json was made by an earlier version"):
+    with pytest.raises(UserError, match=r"seed0\.json was made by an earlier version"):
         read_results(folder)
