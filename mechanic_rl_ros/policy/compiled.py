@@ -29,6 +29,6 @@ def compile_denoiser(head: Head, config: PolicyConfig, samples: int) -> None:
         for count in (1, samples):
             denoise(torch.zeros(count, *head.chunk, device=device), told)
     except Exception as error:  # what is raised depends on what is missing: a C++ compiler, Triton, a header
-        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"torch cannot compile the denoiser here ({reason}): install a C++ compiler, or leave compile out") from error
     head.denoise = denoise  # type: ignore[method-assign]
