@@ -56,7 +56,9 @@ class PolicyNode(Node):
         if self.mode not in MODES:
             raise UserError(f"parameter mode of policy_node is {self.mode!r}: use one of {', '.join(MODES)}")
         precision = self.parameter("precision", "float32", "of the weights of a U-Net's convolutions: float32, or bfloat16, which takes half the time")
-        compiled = self.parameter("compile", False, "whether torch compiles the denoiser: half a minute more at the start, CUDA graphs on a CUDA device")
+        compiled = self.parameter(
+            "compile", False, "whether torch compiles the denoiser, for CUDA devices: half a minute more at the start, minutes for a U-Net"
+        )
         treated = self.parameter("latency_mode", LatencyMode.OVERLAPPING.value, "while a chunk is computed: waiting, overlapping or inpainting")
         if treated not in [mode.value for mode in LatencyMode]:
             raise UserError(f"parameter latency_mode of policy_node is {treated!r}: use one of {', '.join(mode.value for mode in LatencyMode)}")
