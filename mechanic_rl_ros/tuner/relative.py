@@ -24,7 +24,7 @@ from mechanic_rl_ros.tuner.relative_passes import Columns, Numbers
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 S_DECAY = 0.01
 UNIT = 0.05  # of the network's size: what one step changes at scale 1, before averaging
-STAKE = 3.0  # of all bettors together without any reward (s_init); what is beyond 1 is not played
+STAKE = 6.0  # of all bettors together without any reward (s_init); what is beyond 1 is not played
 NUMBERS = Numbers(momentum=0.9, decay=0.999, epsilon=1e-16, weight_decay=0.01)
 TINY = 1e-100  # in denominators that are zero only where nothing was ever seen; bettors count in double precision
 

@@ -15,7 +15,7 @@ class ReferenceRelativeMechanic:
     """
 
     betas = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-    s_decay, unit, stake, weight_decay, epsilon = 0.01, 0.05, 3.0, 0.01, 1e-16
+    s_decay, unit, stake, weight_decay, epsilon = 0.01, 0.05, 6.0, 0.01, 1e-16
     momentum, second_moment = 0.9, 0.999
 
     def __init__(self, start: Tensor, size: float) -> None:
