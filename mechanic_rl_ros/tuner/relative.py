@@ -34,11 +34,11 @@ class RelativeMechanic(torch.optim.Optimizer):
 
     Three published ideas, joined so that no number depends on the problem:
 
-    * A relative unit: a step is five percent of the root mean square of all parameters before training, so that the scale starts at 1 instead of 1e-8
-      and has nothing to discover but a factor of order one. The network's size and not the tensor's: gains of norms, which are far larger than the
-      weights beside them, must not move faster than those.
+    * A relative unit: a step is five percent of the root mean square of all parameters before training, so that the scale starts at 1 instead of 1e-8.
+      The network's size and not the tensor's: gains of norms, which are far larger than the weights beside them, must not move faster than those.
     * Mechanic (Cutkosky, Defazio, Mehta: Mechanic, a learning rate tuner, NeurIPS 2023): the sum of all steps D is multiplied by a scale S, learned
-      online from h = <D, g>, the slope of the loss along D. S is never played above 1, so that the first steps cannot ruin what was pretrained.
+      online from h = <D, g>, the slope of the loss along D. S is never played above 1, so that the first steps cannot ruin what was pretrained, and
+      falls only where the slope is steadily unfavourable: noise around a minimum, in which pretrained networks start, must not stall them.
     * Schedule-Free averaging (Defazio et al., The road less scheduled, NeurIPS 2024), which makes of any online learner z one whose average x is as
       good as z is on average. Here z = x_ref + S D is Mechanic; gradients, and with them h, are taken at y = 0.1 z + 0.9 x; x acts.
 
