@@ -48,7 +48,7 @@ def test_claims_are_judged_with_their_figures(folder):
     assert [held for _, held in claims(results)] == [True, False, True]
     assert [held for _, held in claims({**results, TUNER: replace(results[TUNER], lowest=-0.06)})] == [True, False, False]
     text = as_markdown({"lift": results}, {"lift": BASE})
-    assert "- yes: 99% of the best grid cell (adamw_3e-04_1e-03, 0.860)" in text
+    assert "- yes: 99% of the best of 3 grid cells, 49 are wanted (adamw_3e-04_1e-03, 0.860)" in text
     assert "- NO: best control is prodigy with 0.900" in text
     assert [result.cell.name for result in controls(results)] == ["prodigy"]
 

@@ -66,11 +66,12 @@ def test_gradients_can_come_in_another_unit(factor):
     assert tuners[1].scale == pytest.approx(tuners[0].scale, rel=1e-2)
 
 
-def test_the_grid_has_every_pair_of_rates_and_every_cell_its_own_name():
+def test_the_grid_has_every_pair_of_rates_from_the_middle_outwards_and_every_cell_its_own_name():
     cells = grid()
     assert len(cells) == len(RATES) ** 2
     assert len({cell.name for cell in cells}) == len(cells)
-    assert cells[0].name == "adamw_1e-05_1e-05"
+    assert cells[0].name == "adamw_3e-04_3e-04"
+    assert not {1e-5, 1e-2} & {rate for cell in cells[:25] for rate in (cell.actor_rate, cell.critic_rate)}
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known():
