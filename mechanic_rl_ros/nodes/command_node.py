@@ -75,7 +75,7 @@ class CommandNode(Node):
         # A reset of the simulation puts the arm home, and its controller with it; crisp_controllers desire no joint positions.
         self.placed = name in ("mujoco", "crisp")
         controller = self.get_parameter("arm_controller").value if self.has_parameter("arm_controller") else "fr3_arm_controller"
-        self.sources = SourceWatch(self, ["action_chunk", "intervention", f"{controller}/joint_trajectory"], patient=name != "mujoco")
+        self.sources = SourceWatch(self, ["action_chunk", "intervention", names.topic, f"{controller}/joint_trajectory"], patient=name != "mujoco")
         self.executed_publisher = self.create_publisher(msg.ExecutedAction, "executed_action", qos.COMMAND)
         self.status = self.create_publisher(msg.CommandStatus, "command_status", qos.STATE)
         self.create_subscription(Clock, "/clock", lambda message: self.clock.add(nanoseconds(message.clock)), qos.SENSOR)

@@ -31,6 +31,7 @@ _STATES = {phase.value: phase.name for phase in Phase}
 SOLE_TOPICS = (
     "/clock",
     "action_chunk",
+    "joint_states",
     "episode",
     "weights/manifest",
     "fr3_arm_controller/joint_trajectory",

@@ -25,7 +25,8 @@ class Command:
         chunk_stamp_ns: Of the chunk that is played, or of the operator's command.
         holding: Why the arm holds or stops, "" while it follows an action.
         late_actions: Actions dropped so far because their interval had passed.
-        limited: Names of the limits that changed the command: workspace, table, keep_out, joint_position, joint_velocity, acceleration, jerk, tcp_speed.
+        limited: Names of the limits that changed the command: workspace, table, keep_out, joint_position, joint_velocity, acceleration, jerk, tcp_speed,
+            action (clipped to [-1, 1]), grip_width.
     """
 
     trajectory: Trajectory | None

@@ -31,12 +31,15 @@ OVERRIDE_AGE_NS = 300_000_000  # an operator's command older than this stops the
 FUTURE_NS = 50_000_000  # stamps may be this far ahead of the clock
 RANGE_TOLERANCE = 0.01  # rad beyond the position limits that a measurement may show
 BLEND_NS = 20_000_000  # over which one action turns into the next
+JUMP = 0.1  # rad by which a joint may seem to have moved further between two measurements than its highest speed allows
+STEADY = 5  # measurements without a jump before the arm is led to one: with two robots on one topic there are never so many
 CHUNK_AGE_S = 0.8  # age of the newest observation that a chunk was computed from, beyond which it is no longer followed
 HOME_GAIN = 2.0  # 1/s
 HOME_SPEED = 0.5  # rad/s of the fastest joint on the way home
 AT_HOME = 0.005  # rad from home that count as there
 RESYNCHRONISING, ALIGNING = "resynchronising", "resynchronising, moving to the measured position"
 NO_ACTION = "no action for now"
+JUMPED = "joint states jumped away from where the arm was sent: stop all but one publisher of them; the next episode may begin"
 HOMING, EMERGENCY = "going home", "emergency stop"
 STANDING_TICKS = 2  # ticks without progress of the clock after which it counts as having stood still
 LONGEST_GAP = 10  # periods between two ticks beyond which the clock counts as having jumped
@@ -54,6 +57,7 @@ class _Intent:
     policy_version: int = 0
     best_of_n: bool = False
     stamp_ns: int = 0
+    clipped: bool = False
 
 
 class Commander:
@@ -80,6 +84,7 @@ class Commander:
         self._override: tuple[NDArray[np.float64], int] | None = None
         self._stopped = "not started"
         self._synchronised = False
+        self._steady, self._jumped = 0, False
         self._settled_at_ns = 0
         self._aligned_at_ns = 0
         self._last_tick_ns: int | None = None
@@ -92,8 +97,9 @@ class Commander:
         return self._player.refused_chunks
 
     def set_joints(self, reading: JointReading) -> str:
-        """Takes a measurement over, or says in one line why not; one that is older than the last is ignored."""
-        if self._reading is not None and reading.stamp_ns < self._reading.stamp_ns:
+        """Takes a measurement over, or says in one line why not; one that is older than the last, or than the start, is ignored."""
+        last = self._reading
+        if reading.stamp_ns < self._not_before_ns or (last is not None and reading.stamp_ns < last.stamp_ns):
             return ""
         q = np.asarray(reading.positions, dtype=np.float64)
         if q.shape != (7,) or not np.isfinite(q).all():
@@ -102,14 +108,31 @@ class Commander:
         if beyond.max() > RANGE_TOLERANCE:
             return f"joint state has joint {beyond.argmax() + 1} {beyond.max():.3f} rad beyond its limits: check that it comes from an FR3, or free the arm"
         self._reading = reading
-        return ""
+        return "" if last is None else self._watch_jumps(last, reading)
+
+    def _watch_jumps(self, last: JointReading, reading: JointReading) -> str:
+        """No arm goes faster than its limits: where joint states do, they are not of one arm, or somebody put it elsewhere."""
+        elapsed_s = (reading.stamp_ns - last.stamp_ns) * 1e-9
+        moved = np.abs(reading.positions - last.positions)
+        excess = moved - limits.VELOCITY * elapsed_s
+        if excess.max() <= JUMP:
+            self._steady += elapsed_s > 0.0
+            return ""
+        self._steady = 0
+        if self._stopped and not self._homing:
+            return ""  # a reset, for example
+        self._jumped = True
+        joint = int(excess.argmax())
+        return f"joint state has joint {joint + 1} move {moved[joint]:.2f} rad in {elapsed_s:.3f} s: check that one robot alone publishes joint states"
 
     def set_chunk(self, chunk: ActionChunk) -> None:
         """Takes a chunk over: it replaces the old one from its first action on that is not late."""
         self._player.add(chunk)
 
     def set_override(self, action: ArrayLike | None, stamp_ns: int) -> None:
-        """Lets an operator's ``action`` (A,), normalised, take precedence from now on; None gives control back to the policy."""
+        """Lets an operator's ``action`` (A,), normalised, take precedence from now on; None gives control back to the policy. Ends a way home."""
+        if action is not None:
+            self._homing = False
         self._override = None if action is None else (np.asarray(action, dtype=np.float64), stamp_ns)
 
     def start(self, not_before_ns: int = 0, placed: bool = False) -> None:
@@ -123,6 +146,7 @@ class Commander:
         if self._emergency:
             return
         self._stopped, self._homing = "", False
+        self._steady, self._jumped = 0, False
         self._not_before_ns, self._reading = max(self._not_before_ns, not_before_ns), None  # what came before does not count, however it is stamped
         self._player.clear()
         self._synchronised = False
@@ -137,15 +161,18 @@ class Commander:
         self._player.clear()
 
     def go_home(self) -> bool:
-        """While stopped: moves the arm to its home posture and opens the hand. False where it is not stopped, or by an emergency."""
-        if not self._stopped or self._emergency:
+        """While stopped: moves the arm to its home posture and opens the hand. False where it is not stopped, or by an emergency, or may not move."""
+        if not self._stopped or self._emergency or self._obstructed:
             return False
         self._homing, self._synchronised = True, False
+        self._steady, self._jumped = 0, False
         return True
 
     def set_obstacle(self, reason: str) -> None:
-        """Stops the arm and holds it while ``reason`` is not empty, as where the robot is in a reflex; then follows the measurement anew."""
-        if self._obstructed and not reason:
+        """Stops the arm and holds it while ``reason`` is not empty, as where the robot is in a reflex; then follows the measurement anew. Ends a way home: nobody asked for it to go on."""
+        if reason:
+            self._homing = False
+        elif self._obstructed:
             self._synchronised = False
         self._obstructed = reason
 
@@ -180,7 +207,7 @@ class Commander:
         if obstacle:
             self._player.clear()  # when nothing is in the way any more, only what was planned since then counts
         intent = _Intent(obstacle) if obstacle else _Intent(HOMING) if self._homing else self._choose(now_ns, due)
-        if obstacle == RESYNCHRONISING and reading is not None and (state is None or not state[1].any()):
+        if obstacle == RESYNCHRONISING and reading is not None and self._steady >= STEADY and (state is None or not state[1].any()):
             return self._command(intent, self._align(now_ns, state, reading), [])
         trajectory, limited = self._move(now_ns, state, intent)
         return self._command(intent, trajectory, limited)
@@ -233,8 +260,12 @@ class Commander:
             return "clock stands still"
         if now_ns < self._aligned_at_ns:
             return ALIGNING
-        if state is not None and np.abs(state[0] - reading.positions).max() > DRIFT:
-            self._synchronised = False
+        drifted = state is not None and bool(np.abs(state[0] - reading.positions).max() > DRIFT)
+        self._jumped &= drifted or self._steady < STEADY
+        if self._jumped or drifted:
+            self._synchronised = False  # what was sent ends at rest; a stop sent now could tear an arm back that was put elsewhere
+        if self._jumped:
+            return JUMPED
         return "" if self._synchronised else RESYNCHRONISING
 
     def _choose(self, now_ns: int, due: tuple[ActionChunk, NDArray[np.float32]] | None) -> _Intent:
@@ -244,7 +275,7 @@ class Commander:
                 return _Intent("operator's command is stale")
             if action.shape != (self._dim,) or not np.isfinite(action).all():
                 return _Intent("operator's command is malformed")
-            return _Intent("", _clip(action), Source.HUMAN, stamp_ns=stamp_ns)
+            return _Intent("", _clip(action), Source.HUMAN, stamp_ns=stamp_ns, clipped=_beyond(action))
         if due is None:
             return _Intent(NO_ACTION)
         chunk, planned = due
@@ -252,7 +283,7 @@ class Commander:
             return _Intent("no fresh chunk")
         if not np.isfinite(planned).all():
             return _Intent("action is not finite")
-        return _Intent("", _clip(planned), chunk.source, chunk.policy_version, chunk.best_of_n, chunk.stamp_ns)
+        return _Intent("", _clip(planned), chunk.source, chunk.policy_version, chunk.best_of_n, chunk.stamp_ns, _beyond(planned))
 
     def _move(self, now_ns: int, state: _State | None, intent: _Intent) -> tuple[Trajectory | None, list[str]]:
         """Trajectory towards what is intended; without an action, towards rest."""
@@ -292,7 +323,8 @@ class Commander:
 
     def _command(self, intent: _Intent, trajectory: Trajectory | None, limited: list[str]) -> Command:
         action = np.zeros(self._dim, dtype=np.float32) if intent.action is None else intent.action
-        finger = self._finger(intent)
+        finger, narrowed = self._finger(intent)
+        limited += [name for name, acts in (("action", intent.clipped), ("grip_width", narrowed)) if acts]
         return Command(
             trajectory=trajectory,
             finger=finger,
@@ -306,13 +338,20 @@ class Commander:
             limited=tuple(limited),
         )
 
-    def _finger(self, intent: _Intent) -> float | None:
-        """Per-finger position, m, within the width that is allowed."""
+    def _finger(self, intent: _Intent) -> tuple[float | None, bool]:
+        """Per-finger position, m, within the width that is allowed, and whether that width changed it."""
         widest = 0.5 * self._bounds.grip_width
         if intent.holding == HOMING:
-            return widest
-        return None if intent.action is None else min(self._actions.finger(intent.action), widest)
+            return widest, False
+        if intent.action is None:
+            return None, False
+        wish = self._actions.finger(intent.action)
+        return min(wish, widest), wish > widest
 
 
 def _clip(action: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+
+def _beyond(action: NDArray[np.floating]) -> bool:
+    return bool((np.abs(action) > 1.0).any())

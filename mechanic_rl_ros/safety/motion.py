@@ -21,6 +21,7 @@ from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.sim.trajectory import Trajectory, TrajectoryController
 
 SHARES = (1.0, 0.5, 0.0)  # of a wish that are tried until one keeps every limit
+SHARES_BETWEEN = np.array([0.25, 0.5, 0.75, 1.0])  # of the time between two points, where speeds are looked at
 TOLERANCE = 1e-9  # of the comparison with limits
 
 Wish = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], list[str]]]
@@ -52,7 +53,7 @@ class Motion:
         self._stopping = True
         assert self.controller is not None
         q, v, a = self.controller.state(now_ns)
-        return self._follow(self._limiter.stopping(q, v, a), q, now_ns)[0]
+        return self._follow(self._limiter.stopping(q, v, a), q, v, now_ns)[0]
 
     def go_on(self, now_ns: int, wish: Wish) -> tuple[Trajectory | None, list[str]]:
         """The next piece towards what is wished, and the names of the limits that changed it; None: what was sent before goes on to rest."""
@@ -62,23 +63,23 @@ class Motion:
         self._stopping = False
         for share in SHARES:
             next_a, held_back = self._limiter.acceleration(q, v, a, share * velocity)
-            trajectory, broken = self._follow(self._limiter.trajectory(q, v, next_a), q, now_ns)
+            trajectory, broken = self._follow(self._limiter.trajectory(q, v, next_a), q, v, now_ns)
             limited += [name for name in (*held_back, *broken) if name not in limited]
             if trajectory is not None:
                 return trajectory, limited
         self._stopping = True
         return None, limited
 
-    def _follow(self, trajectory: Trajectory, q: NDArray[np.float64], now_ns: int) -> tuple[Trajectory | None, list[str]]:
-        broken = self._broken(trajectory, q)
+    def _follow(self, trajectory: Trajectory, q: NDArray[np.float64], v: NDArray[np.float64], now_ns: int) -> tuple[Trajectory | None, list[str]]:
+        broken = self._broken(trajectory, q, v)
         if broken:
             return None, broken
         assert self.controller is not None
         self.controller.set_trajectory(trajectory, now_ns)
         return trajectory, []
 
-    def _broken(self, trajectory: Trajectory, q: NDArray[np.float64]) -> list[str]:
-        """Limits that the way from ``q`` (7,), rad, does not keep. Who is beyond one already may not go further."""
+    def _broken(self, trajectory: Trajectory, q: NDArray[np.float64], v: NDArray[np.float64]) -> list[str]:
+        """Limits that the way from ``q`` (7,), rad, and ``v`` (7,), rad/s, does not keep. Who is beyond one already may not go further."""
         assert trajectory.velocities is not None
         times, positions, velocities = trajectory.times_s, trajectory.positions, trajectory.velocities
         # Between two points half of a stop's constant deceleration lies, the longest piece.
@@ -87,13 +88,24 @@ class Motion:
         broken = [name for name, margins in self._clearance.margins(where).items() if margins[1:].min() < min(margins[0], 0.0) - TOLERANCE]
         if self._beyond(positions).max() > max(float(self._beyond(q)), 0.0) + TOLERANCE:
             broken.append("joint_position")
-        low, high = limits.velocity_bounds(positions)
-        if (velocities < low - TOLERANCE).any() or (velocities > high + TOLERANCE).any():
+        at, speeds = _between(np.concatenate([[0.0], times]), np.concatenate([q[None], positions]), np.concatenate([v[None], velocities]))
+        low, high = limits.velocity_bounds(at)  # (S, P, 7)
+        if (speeds < np.minimum(low, v) - TOLERANCE).any() or (speeds > np.maximum(high, v) + TOLERANCE).any():
             broken.append("joint_velocity")
-        if np.linalg.norm(self._kinematics.jacobian(positions[0])[:3] @ velocities[0]) > self._tcp_speed:
+        quickest = speeds[:, :2].reshape(-1, len(q))  # of the piece, and while its acceleration turns into that of the stop
+        if np.linalg.norm(quickest @ self._kinematics.jacobian(positions[0])[:3].T, axis=1).max() > self._tcp_speed:
             broken.append("tcp_speed")
         return broken
 
     def _beyond(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
         """rad by which positions (..., 7) come closer to a joint's limit than the margin."""
         return np.maximum(limits.POSITION_LOWER + self._margin - q, q - limits.POSITION_UPPER + self._margin).max(axis=-1)
+
+
+def _between(times: NDArray[np.float64], positions: NDArray[np.float64], velocities: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions and velocities (S, P - 1, 7) along the cubics between points (P,), (P, 7), (P, 7), at every share of the time between two."""
+    s, length = SHARES_BETWEEN[:, None, None], np.diff(times)[:, None]
+    v0, v1, way = velocities[:-1] * length, velocities[1:] * length, positions[1:] - positions[:-1]
+    curve, bend = 3.0 * way - 2.0 * v0 - v1, v0 + v1 - 2.0 * way
+    at, speeds = positions[:-1] + s * (v0 + s * (curve + s * bend)), (v0 + s * (2.0 * curve + 3.0 * s * bend)) / length
+    return at, speeds

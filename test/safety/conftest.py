@@ -45,7 +45,7 @@ class Arm:
     def start(self):
         """Starts the commander and waits until it follows actions."""
         self.commander.start()
-        assert [command.holding for command in self.ticks(0.3)][-1] == "no action for now"
+        assert [command.holding for command in self.ticks(0.4)][-1] == "no action for now"
 
     def at_rest(self):
         return not self.controller.sample(self.now_ns)[1].any()

@@ -12,6 +12,7 @@ from mechanic_rl_ros.embodiment import Channel, load_embodiment
 from mechanic_rl_ros.safety import limits
 from mechanic_rl_ros.safety.clearance import Clearance
 from mechanic_rl_ros.safety.commander import Commander
+from mechanic_rl_ros.safety.kinematics import Kinematics
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.safety.reading import JointReading
 from mechanic_rl_ros.sim.trajectory import TrajectoryController
@@ -52,6 +53,10 @@ CELLS = {
     "tool velocities": (EMBODIMENT, SafetyLimits.load()),
     "tool velocities in a crowded cell": (EMBODIMENT, CROWDED),
     "displacements and turns of the tool": (moved_by(0.05, "tcp_delta_x", "tcp_delta_y", "tcp_delta_z", "tcp_turn_x", "tcp_turn_z"), CROWDED),
+    "slow tool, joint positions": (
+        moved_by(0.5, *(f"joint{n}_position" for n in range(1, 8))),
+        SafetyLimits.from_dict({"table_height": 0.0, "tcp_speed": 0.1}),
+    ),
     "joint velocities": (moved_by(2.0, *(f"joint{n}_velocity" for n in range(1, 8))), CROWDED),
 }
 
@@ -61,7 +66,7 @@ class World:
 
     def __init__(self, pose, embodiment, bounds):
         self.commander = Commander(embodiment, bounds=bounds)
-        self.clearance = Clearance(embodiment, bounds)
+        self.clearance, self.kinematics, self.tcp_speed = Clearance(embodiment, bounds), Kinematics(embodiment), bounds.tcp_speed
         self.dim = len(embodiment.action)
         self.robot = TrajectoryController(pose)
         self.robot_ns = 0
@@ -155,6 +160,7 @@ class World:
             self._check_limits(command.trajectory)
             if not command.holding.startswith("resynchronising"):  # then the arm goes to where it is measured to be, wherever that is
                 self._check_clearance(command.trajectory)
+                self._check_tool_speed(command.trajectory)
             if not fresh:
                 assert command.source is Source.HOLD
                 assert self._top_speed(command.trajectory) <= speed + 0.5 * limits.ACCELERATION * 0.01, "acceleration ends within 10 ms"
@@ -197,6 +203,11 @@ class World:
         """Nobody comes closer than allowed to walls, table or boxes; who is too close already comes no closer."""
         for name, margins in self.clearance.margins(self._samples(trajectory)[0]).items():
             assert margins.min() >= min(margins[0], 0.0) - 5e-4, name
+
+    def _check_tool_speed(self, trajectory):
+        q, v = self._samples(trajectory)
+        speeds = [np.linalg.norm(self.kinematics.jacobian(at)[:3] @ speed) for at, speed in zip(q, v, strict=True)]
+        assert max(speeds) <= max(self.tcp_speed, speeds[0]) + 0.002
 
 
 @pytest.mark.parametrize("cell", CELLS)
