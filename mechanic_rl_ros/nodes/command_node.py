@@ -100,6 +100,7 @@ class CommandNode(Node):
         """Stops the arm: the trajectories that bring it to rest are the last thing sent."""
         with self.lock:
             self.commander.stop("the command node is shutting down")
+            self.backend.hold()
             self.episode = EPISODE()  # should this node be activated again, it joins what runs then
         thread = self.thread
         if thread is None:
@@ -177,10 +178,13 @@ class CommandNode(Node):
             command = self.commander.tick(now_ns)
             closed = self.executed.add(now_ns, command)
             self._note(now_ns, at, command)
+            # Under the lock, so that no wish comes after the stop that should have dropped it.
+            if self.commander.emergency:
+                self.backend.hold()
+            elif command.finger is not None:
+                self._tell_hand(command.finger, now_ns)
         if command.trajectory is not None:
             self.backend.move(command.trajectory)
-        if command.finger is not None:
-            self._tell_hand(command.finger, now_ns)
         for interval in closed:
             self._publish_executed(interval)
 
@@ -198,6 +202,7 @@ class CommandNode(Node):
         if silent or now_ns > self.deadline_ns:
             self.abandoned = True
             self.commander.stop("episode_node is silent" if silent else "the episode is past its step limit and nobody has ended it")
+            self.backend.hold()
 
     def _watch_robot(self) -> None:
         """An obstacle, however short, is the end of what the policy had planned: it lasts until the episode is over, so that everybody hears of it."""
@@ -271,6 +276,8 @@ class CommandNode(Node):
                     self.last_chunk_ns = 0
             else:
                 self.commander.stop("no episode is running")
+                if self.episode.state in (EPISODE.READY, EPISODE.RUNNING):
+                    self.backend.hold()  # once: on the way home, which begins only afterwards, the hand is opened
                 self.executed.stop()
             self.episode, self.abandoned = episode, False
 

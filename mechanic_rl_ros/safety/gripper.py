@@ -64,8 +64,14 @@ class GripperGoals:
         self._not_before = at + RETRY_S
         self._failures, self._why = self._failures + 1, why
 
+    def hold(self) -> None:
+        """Drops the wish, and with it the failures on its account. A goal in flight ends by itself: to break a grasp off would drop the object."""
+        self._wish = None
+        self._failures, self._why = 0, ""
+
     def forget(self) -> None:
-        """The gripper's driver went away: nobody will answer, and what it did last is unknown."""
+        """The gripper's driver went away: nobody will answer, and what it did last is unknown. The new one waits for a new wish."""
+        self.hold()
         self._in_flight, self._sent = None, None
 
     def obstacle(self, at: float) -> str:

@@ -26,12 +26,14 @@ class Recovery:
         """A person has looked at the arm and wants it back."""
         self._asked, self._tried = True, 0
 
-    def begin(self, needed: bool, resting: bool, at: float) -> bool:
+    def begin(self, needed: bool, resting: bool, at: float, held: bool = False) -> bool:
         """Whether to try now.
 
         Args:
             needed: Whether the robot says that it is in a reflex.
             resting: Whether the arm is at rest.
+            at: Now, s.
+            held: Whether nothing may begin by itself: the pause begins anew afterwards.
         """
         if self._running:
             return False
@@ -43,7 +45,7 @@ class Recovery:
                 self._tried = 0
             self._since = None
             return False
-        if self._since is None:
+        if held or self._since is None:
             self._since = at
         if not resting or self._tried >= self._allowed or at - self._since < self._pause_s * GROWTH**self._tried:
             return False

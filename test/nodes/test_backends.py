@@ -18,6 +18,7 @@ from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.backends import BACKENDS, make_backend
+from mechanic_rl_ros.nodes.backends.action_gripper import SEND_S
 from mechanic_rl_ros.nodes.backends.crisp import TARGET_S
 from mechanic_rl_ros.safety.kinematics import Kinematics
 from mechanic_rl_ros.sim.trajectory import Trajectory
@@ -112,6 +113,36 @@ def test_gazebo_drives_a_gripper_that_is_an_action(ros):
     bench.await_freedom()
     bench.backend.grip(0.01)
     bench.probe.wait_for(lambda: heard == [(pytest.approx(0.01), 20.0)], "the goal, a position per finger")
+    server.destroy()
+
+
+def test_a_gripper_that_comes_back_is_told_nothing_old(ros):
+    ros[0].start("mock_controllers")
+    bench = Bench(ros, "gazebo", gripper_action="hand")
+    heard = []
+
+    def execute(handle):
+        heard.append(handle.request.command.position)
+        handle.abort()
+        return GripperCommand.Result()
+
+    def serve():
+        return ActionServer(bench.probe.node, GripperCommand, "hand", execute)
+
+    server = serve()
+    bench.await_freedom()
+    bench.backend.grip(0.01)
+    bench.probe.wait_for(lambda: heard, "a goal that fails")
+    server.destroy()
+    bench.await_obstacle("gripper hand is not there")
+    server, told = serve(), len(heard)
+    bench.await_freedom()
+    beats = []
+    bench.probe.every(SEND_S, lambda: beats.append(0))
+    bench.probe.wait_for(lambda: len(beats) > 20, "twenty looks whether there is a goal to send")
+    assert len(heard) == told
+    bench.backend.grip(0.02)
+    bench.probe.wait_for(lambda: heard[told:] == [pytest.approx(0.02)], "a new wish")
     server.destroy()
 
 

@@ -67,16 +67,43 @@ def test_a_goal_that_fails_is_tried_again_with_pauses_and_told_after_a_few_times
     assert hand.obstacle(at) == ""
 
 
-def test_after_the_driver_went_away_the_wish_is_sent_to_the_new_one():
+def test_after_the_driver_went_away_the_new_one_gets_nothing_until_there_is_a_new_wish():
     hand = goals()
     hand.wish(0.0)
     hand.next(0.0)
     hand.forget()
     assert hand.obstacle(99.0) == ""
-    assert hand.next(99.0) == GripperGoal(0.0, grasp=True)
+    assert hand.next(99.0) is None
+    hand.wish(0.0)
+    assert hand.next(99.0) == GripperGoal(0.0, grasp=True), "also where it is the old one: nobody knows where the fingers are"
 
 
-@given(st.lists(st.one_of(st.floats(allow_nan=False), st.sampled_from(["next", "succeeded", "failed", "forget"])), max_size=60))
+def test_a_hand_that_is_held_ends_what_it_does_and_begins_nothing_else():
+    hand = goals()
+    hand.wish(0.0)
+    hand.next(0.0)
+    hand.wish(STROKE)
+    hand.hold()
+    assert "has not answered" in hand.obstacle(99.0), "the goal is still in flight"
+    hand.succeeded()
+    assert hand.next(99.0) is None
+    hand.wish(STROKE)
+    assert hand.next(99.0) == GripperGoal(2 * STROKE, grasp=False)
+
+
+def test_what_failed_is_neither_tried_again_nor_an_obstacle_once_the_hand_is_held():
+    hand = goals()
+    hand.wish(0.0)
+    for at in range(0, 2 * WORST, 2):
+        hand.next(at)
+        hand.failed("jammed", at)
+    assert hand.obstacle(99.0)
+    hand.hold()
+    assert hand.next(99.0) is None
+    assert hand.obstacle(99.0) == "", "nobody would send the goal that could take it away"
+
+
+@given(st.lists(st.one_of(st.floats(allow_nan=False), st.sampled_from(["next", "succeeded", "failed", "forget", "hold"])), max_size=60))
 def test_there_is_never_more_than_one_goal_in_flight_and_none_is_out_of_range(events):
     hand, in_flight = goals(), 0
     for at, event in enumerate(events):
@@ -88,6 +115,8 @@ def test_there_is_never_more_than_one_goal_in_flight_and_none_is_out_of_range(ev
         elif event == "failed":
             hand.failed("", at)
             in_flight = 0
+        elif event == "hold":
+            hand.hold()
         elif event in ("succeeded", "forget"):
             getattr(hand, event)()
             in_flight = 0

@@ -37,6 +37,16 @@ def test_without_tries_nothing_happens_until_a_person_asks():
     assert recovery.text(needed=True) == "recovering"
 
 
+def test_a_robot_that_is_held_is_recovered_only_on_a_person_s_word_and_the_pause_begins_afterwards():
+    recovery = Recovery(tries=3, pause_s=1.0)
+    assert not any(recovery.begin(needed=True, resting=True, at=at, held=True) for at in range(10))
+    assert not recovery.begin(needed=True, resting=True, at=9.9)
+    assert recovery.begin(needed=True, resting=True, at=10.1)
+    recovery.ended("it would not", 10.2)
+    recovery.ask()
+    assert recovery.begin(needed=True, resting=True, at=10.3, held=True)
+
+
 def test_a_reflex_that_comes_back_at_once_uses_the_tries_up_and_calm_gives_them_back():
     recovery = Recovery(tries=2, pause_s=1.0)
     at = 0.0

@@ -35,6 +35,10 @@ class ActionGripper(Gripper):
         with self._lock:
             self._goals.wish(finger)
 
+    def hold(self) -> None:
+        with self._lock:
+            self._goals.hold()
+
     def obstacle(self) -> str:
         if not self._there:
             return f"gripper {self._name} is not there: start its driver"

@@ -25,6 +25,10 @@ class Gripper(ABC):
     def grip(self, finger: float) -> None:
         """Moves each finger to ``finger``, m. The same wish may come again and again."""
 
+    @abstractmethod
+    def hold(self) -> None:
+        """Drops what was asked for and has not begun; what runs comes to its end. Cheap; for any thread."""
+
     def obstacle(self) -> str:
         """Why it cannot be moved now, or "". Cheap; for any thread."""
         return ""
@@ -35,7 +39,7 @@ class Gripper(ABC):
 
 
 class Backend(Gripper):
-    """A robot: a hand and an arm. ``move`` is called as ``grip`` is."""
+    """A robot: a hand and an arm. ``move`` is called as ``grip`` is; while ``hold`` is called again and again, nothing begins by itself."""
 
     @abstractmethod
     def move(self, trajectory: Trajectory) -> None:
@@ -67,6 +71,9 @@ class ForwardGripper(Gripper):
 
     def grip(self, finger: float) -> None:
         self._publisher.publish(Float64MultiArray(data=[finger]))
+
+    def hold(self) -> None:
+        """Each wish was sent at once: nothing waits."""
 
 
 def arm_controller(node: Node, default: str = "fr3_arm_controller") -> str:

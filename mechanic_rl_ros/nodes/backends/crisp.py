@@ -82,6 +82,10 @@ class CrispBackend(Backend):
     def grip(self, finger: float) -> None:
         self._gripper.grip(finger)
 
+    def hold(self) -> None:
+        self._robot.hold()
+        self._gripper.hold()
+
     def obstacle(self) -> str:
         return self._robot.obstacle() or self._audience or self._gripper.obstacle()
 

@@ -29,6 +29,10 @@ class FrankaBackend(Backend):
     def grip(self, finger: float) -> None:
         self._gripper.grip(finger)
 
+    def hold(self) -> None:
+        self._robot.hold()
+        self._gripper.hold()
+
     def obstacle(self) -> str:
         return self._robot.obstacle() or self._gripper.obstacle()
 

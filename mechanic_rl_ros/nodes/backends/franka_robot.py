@@ -22,6 +22,7 @@ from mechanic_rl_ros.safety.recovery import Recovery
 from mechanic_rl_ros.safety.robot_mode import RobotMode, RobotState, RobotWatch
 
 TICK_S = 0.05  # wall seconds
+HELD_S = 0.5  # wall seconds for which one call of ``hold`` counts
 READ_S = 0.05  # wall seconds between two robot states that are read: they are large, and may come at 1 kHz
 TORQUES = [35.0, 35.0, 32.0, 30.0, 29.0, 27.0, 24.0]  # Nm, as franka_ros2's examples set them
 FORCES = [40.0, 40.0, 40.0, 35.0, 35.0, 35.0]  # N and Nm, likewise
@@ -55,11 +56,15 @@ class FrankaRobot:
         self._settings = _settings(node, backend)
         self._configured, self._configurations, self._unset = not (self._settings or first), 0, "load and collision thresholds are not set yet"
         self._watch, self._recovery, self._procedure = RobotWatch(topic, max_age), Recovery(tries, pause), Procedure(patience)
-        self._read_at = 0.0
+        self._read_at, self._held_at = 0.0, -HELD_S
         node.create_subscription(self._state_type, topic, self._on_state, qos.SENSOR, raw=True)
         node.create_service(Trigger, "recover", self._on_recover)
         node.create_timer(TICK_S, self._tick, clock=node.wall)
         self._log = node.get_logger()
+
+    def hold(self) -> None:
+        """See ``Backend``."""
+        self._held_at = time.monotonic()
 
     def obstacle(self) -> str:
         """See ``Backend.obstacle``."""
@@ -94,11 +99,11 @@ class FrankaRobot:
         self._procedure.tick()
         if self._procedure.text:
             return
-        mode, resting = self._watch.mode(at), self._watch.resting(at)
-        if self._recovery.begin(mode is RobotMode.REFLEX, resting or mode is None, at):
+        mode, resting, held = self._watch.mode(at), self._watch.resting(at), at - self._held_at < HELD_S
+        if self._recovery.begin(mode is RobotMode.REFLEX, resting or mode is None, at, held):
             self._log.warning("recovering the robot")
             self._procedure.start(self._recover(), self._recovered)
-        elif not self._configured and self._configurations < CONFIGURATIONS and resting and mode in (RobotMode.IDLE, RobotMode.MOVE):
+        elif not (self._configured or held) and self._configurations < CONFIGURATIONS and resting and mode in (RobotMode.IDLE, RobotMode.MOVE):
             self._configurations += 1
             self._procedure.start(self._configure(), self._configured_now)
 

@@ -29,6 +29,9 @@ class GazeboBackend(Backend):
     def grip(self, finger: float) -> None:
         self._gripper.grip(finger)
 
+    def hold(self) -> None:
+        self._gripper.hold()
+
     def obstacle(self) -> str:
         return self._controllers.obstacle() or self._gripper.obstacle()
 

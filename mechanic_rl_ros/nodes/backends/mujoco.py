@@ -21,3 +21,6 @@ class MujocoBackend(Backend):
 
     def grip(self, finger: float) -> None:
         self._gripper.grip(finger)
+
+    def hold(self) -> None:
+        self._gripper.hold()
