@@ -83,14 +83,15 @@ def test_mujoco_speaks_as_the_simulation_listens(ros):
     assert hand[-1].data[0] == pytest.approx(0.03)
 
 
-def test_gazebo_waits_for_its_controllers_and_names_the_one_that_stops(ros):
+@pytest.mark.parametrize("stops", ["fr3_gripper_controller", "joint_state_broadcaster"])
+def test_gazebo_waits_for_its_controllers_and_names_the_one_that_stops(ros, stops):
     bench = Bench(ros, "gazebo")
     bench.await_obstacle("controller_manager is not there: start ros2_control")
     ros[0].start("mock_controllers")
     bench.await_freedom()
-    request = SwitchController.Request(deactivate_controllers=["fr3_gripper_controller"], strictness=1)
+    request = SwitchController.Request(deactivate_controllers=[stops], strictness=1)
     assert bench.probe.call(SwitchController, "controller_manager/switch_controller", request).ok
-    bench.await_obstacle("controller fr3_gripper_controller is inactive: start it with")
+    bench.await_obstacle(f"controller {stops} is inactive: start it with")
 
 
 def test_gazebo_without_an_arm_controller_says_how_to_load_it(ros):
@@ -230,6 +231,12 @@ def test_a_pressed_stop_button_is_named_and_nothing_recovers_by_itself(franka):
     franka.provoke("user_stop", True)
     franka.await_obstacle("the robot is in mode USER_STOPPED: release the stop button")
     assert franka.backend.health()["recoveries"] == 0
+
+
+def test_a_robot_whose_joints_nobody_reads_any_more_is_held(franka):
+    request = SwitchController.Request(deactivate_controllers=["joint_state_broadcaster"], strictness=1)
+    assert franka.probe.call(SwitchController, "controller_manager/switch_controller", request).ok
+    franka.await_obstacle("controller joint_state_broadcaster is inactive: start it with")
 
 
 def test_crisp_leads_the_hand_along_the_trajectory(ros):

@@ -13,16 +13,17 @@ from mechanic_rl_ros.nodes.base import Node
 from mechanic_rl_ros.safety.controllers import inactive
 
 ASK_S = 1.0  # wall seconds between two looks
+BROADCASTER = "joint_state_broadcaster"  # without it a joint_state_publisher goes on with old values under new stamps
 SWITCH_S = 5  # s that switching may take inside of the controller manager
 
 
 class Controllers:
-    """Looks again and again whether the wanted controllers are active."""
+    """Looks again and again whether the wanted controllers are active, and the one that reads the joints."""
 
     def __init__(self, node: Node, backend: str, wanted: Sequence[str]) -> None:
         """Declares the parameter ``controller_manager``."""
         self._name = node.parameter("controller_manager", "controller_manager", "name of the controller manager's node")
-        self._wanted = wanted
+        self._wanted = (*wanted, BROADCASTER)
         list_controllers, switch, hardware = interfaces(
             backend, "controller_manager_msgs.srv", "ListControllers", "SwitchController", "SetHardwareComponentState"
         )

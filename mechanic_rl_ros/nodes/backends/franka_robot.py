@@ -16,7 +16,7 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.backends.backend import interfaces
 from mechanic_rl_ros.nodes.backends.calls import Procedure, Step, ask_service, send_goal
-from mechanic_rl_ros.nodes.backends.controllers import Controllers
+from mechanic_rl_ros.nodes.backends.controllers import BROADCASTER, Controllers
 from mechanic_rl_ros.nodes.base import Node
 from mechanic_rl_ros.safety.recovery import Recovery
 from mechanic_rl_ros.safety.robot_mode import RobotMode, RobotState, RobotWatch
@@ -43,7 +43,7 @@ class FrankaRobot:
         self._hardware = node.parameter("hardware", "FrankaHardwareInterface", "hardware component to activate after a recovery")
         self._restarted = node.parameter(
             "restarted_controllers",
-            [arm_controller, "joint_state_broadcaster", "franka_robot_state_broadcaster"],
+            [arm_controller, BROADCASTER, "franka_robot_state_broadcaster"],
             "controllers that an error stops, started again after a recovery",
         )
         self._arm_controller, self._first = arm_controller, first
