@@ -35,6 +35,7 @@ class EpisodeConfig:
         notice_ns: How long before its first frame an episode is announced.
         lost_ns: Age of the last frame from which on a running episode is aborted.
         idle_ns: So long nobody may have moved the arm until the episode is aborted: what follows would say nothing about the policy.
+        held_ns: So long nobody may have moved the arm when the step limit comes, beside the last step, of which nobody has told yet: else it is no timeout.
     """
 
     episodes: int
@@ -46,6 +47,7 @@ class EpisodeConfig:
     notice_ns: int = 50_000_000
     lost_ns: int = 1_000_000_000
     idle_ns: int = 1_500_000_000
+    held_ns: int = 400_000_000
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class EpisodeMachine:
         if frame.success:
             self._end(Outcome.SUCCESS, frame.stamp_ns)
         elif steps >= self.config.step_limit:
-            if self._acted_ns > self.since_ns:
+            if self._acted_ns > max(self.since_ns, frame.stamp_ns - self.config.period_ns - self.config.held_ns):
                 self._end(Outcome.TIMEOUT, frame.stamp_ns)
             else:
                 self._end(Outcome.ABORTED, frame.stamp_ns, IDLE)

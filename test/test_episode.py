@@ -185,6 +185,20 @@ def test_a_short_episode_in_which_nobody_ever_moved_the_arm_is_no_timeout():
     assert course.machine.reason == "neither policy nor operator moves the arm"
 
 
+@pytest.mark.parametrize(("held", "outcome"), [(5, Outcome.ABORTED), (4, Outcome.TIMEOUT)])
+def test_an_arm_that_was_held_when_the_step_limit_came_is_no_timeout_and_one_that_paused_for_a_chunk_is(held, outcome):
+    course = Course(step_limit=60).until(Phase.RUNNING)
+    course.now_ns = course.machine.since_ns
+    for _ in range(60 - held):
+        course.see()
+    course.idle = True
+    for _ in range(held):
+        assert course.machine.phase == Phase.RUNNING
+        course.see()
+    assert (course.machine.outcome, course.machine.completed) == (outcome, int(outcome is Outcome.TIMEOUT))
+    assert course.machine.reason == ("neither policy nor operator moves the arm" if outcome is Outcome.ABORTED else "")
+
+
 def test_an_episode_that_was_aborted_is_made_up_for_with_a_new_scene():
     course = Course(episodes=2, step_limit=1)
     course.until(Phase.RUNNING).machine.abort("somebody came near", course.now_ns)
