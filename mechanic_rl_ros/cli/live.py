@@ -83,7 +83,7 @@ def judge(heard: dict[str, Any], domain: int, namespace: str, embodiment: Embodi
         *_joints(heard, embodiment),
         *_cameras(heard, embodiment),
         *_nodes(heard, prefix, ours),
-        *_episode(heard, ours),
+        *_episode(heard, prefix, ours),
         *_arm(heard),
         *_learner(heard),
     ]
@@ -173,15 +173,21 @@ def _nodes(heard: dict[str, Any], prefix: str, ours: list[str]) -> Iterator[Find
             yield Finding(name, Health.NOTE if status["level"] else Health.OK, status["message"])
 
 
-def _episode(heard: dict[str, Any], ours: list[str]) -> Iterator[Finding]:
+def _episode(heard: dict[str, Any], prefix: str, ours: list[str]) -> Iterator[Finding]:
     episode = heard["episode"]
     if episode:
-        waits = episode["state"] == "WAITING" and bool(episode["reason"])
+        reason = _waiting_for(episode, heard["statuses"].get(f"{prefix}/scene_node"))
         outcome = f" ({episode['outcome']})" if episode["outcome"] else ""
-        found = episode["reason"] if waits else f"{episode['number']} is {episode['state']}{outcome}"
-        yield Finding("episode", Health.WRONG if waits else Health.OK, found, weight=40)
+        yield Finding("episode", Health.WRONG if reason else Health.OK, reason or f"{episode['number']} is {episode['state']}{outcome}", weight=40)
     elif "episode_node" in ours:
         yield Finding("episode", Health.WRONG, "episode_node does not say how things stand", "look into its log", 40)
+
+
+def _waiting_for(episode: dict[str, Any], scene: dict[str, Any] | None) -> str:
+    """What keeps the next episode from its beginning; "" if nothing does."""
+    if episode["state"] == "RESETTING" and scene is not None and scene["level"]:
+        return str(scene["message"])
+    return str(episode["reason"]) if episode["state"] == "WAITING" else ""
 
 
 def _arm(heard: dict[str, Any]) -> Iterator[Finding]:

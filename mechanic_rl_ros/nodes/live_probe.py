@@ -118,11 +118,13 @@ class LiveProbe(Node):
                 }
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
+        commander = f"{self.get_namespace()}/command_node".lstrip("/")
         for status in array.status:
             values = {item.key: item.value for item in status.values}
             self.statuses[f"/{status.name}"] = {"level": int.from_bytes(status.level, "little"), "message": status.message, "values": values}
-            if status.name.endswith("command_node") and status.level == status.OK:
-                self.holdings.append(status.message.removeprefix("holding: ") if status.message.startswith("holding: ") else "")
+            holds = status.message.startswith("holding: ")  # a warning where it is not meant to
+            if status.name == commander and (holds or status.level == status.OK):
+                self.holdings.append(status.message.removeprefix("holding: ") if holds else "")
 
     def _on_clock(self, message: Clock) -> None:
         self.clock_ns.append(nanoseconds(message.clock))

@@ -51,6 +51,12 @@ def says(name, level, message):
     return lambda heard: heard["statuses"][f"/{name}"].update(level=level, message=message)
 
 
+def awaits_a_person(heard):
+    heard["nodes"].append("/scene_node")
+    heard["statuses"]["/scene_node"] = {"level": 1, "message": "arrange the scene, then call the service scene_ready or press its button", "values": {}}
+    heard["episode"].update(state="RESETTING")
+
+
 @pytest.mark.parametrize(
     ("change", "what", "words"),
     [
@@ -79,6 +85,7 @@ def says(name, level, message):
         ),
         (lambda heard: heard.update(episode={}), "episode", "does not say"),
         (lambda heard: heard.update(holdings=["emergency stop"] * 3), "arm", "holds: emergency stop"),
+        (awaits_a_person, "episode", "arrange the scene, then call the service scene_ready"),
     ],
 )
 def test_what_is_wrong_is_named_as_the_cause(change, what, words):
@@ -114,6 +121,14 @@ def test_an_arm_that_holds_between_episodes_is_well():
     def change(heard):
         heard["episode"].update(state="RESETTING")
         heard["holdings"] = ["no episode is running"] * 3
+
+    assert judged(change)[1] is None
+
+
+def test_what_the_scene_says_while_an_episode_runs_keeps_nobody_waiting():
+    def change(heard):
+        awaits_a_person(heard)
+        heard["episode"].update(state="RUNNING")
 
     assert judged(change)[1] is None
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from mechanic_rl_ros.msg import ActionChunk, Intervention
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
@@ -10,12 +11,17 @@ from std_msgs.msg import Float64MultiArray
 from mechanic_rl_ros.nodes import qos
 
 
-def doctor(nodes, *options):
-    """Exit status and what it found."""
-    done = subprocess.run(["mechanic-rl", "doctor", "--live", "--json", *options], env=nodes.environment, capture_output=True, text=True, check=False)
-    assert not done.stderr, done.stderr
-    shown = json.loads(done.stdout)
-    return done.returncode, {finding["what"]: finding for finding in shown["findings"]}, shown["cause"]
+def doctor(nodes, *options, probe=None):
+    """Exit status and what it found; ``probe`` goes on speaking meanwhile."""
+    process = subprocess.Popen(
+        ["mechanic-rl", "doctor", "--live", "--json", *options], env=nodes.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    if probe is not None:
+        probe.wait_for(lambda: process.poll() is not None, "the end of doctor")
+    output, errors = process.communicate()
+    assert not errors, errors
+    shown = json.loads(output)
+    return process.returncode, {finding["what"]: finding for finding in shown["findings"]}, shown["cause"]
 
 
 def test_where_nothing_runs_it_says_so(ros):
@@ -55,3 +61,15 @@ def test_a_second_source_of_commands_and_one_that_is_never_heard_are_named(ros):
     assert cause["found"] == "2 publishers: /command_node, /probe"
     assert "/probe and /command_node never come together: Best effort publisher" in found["/intervention"]["found"]
     assert "action_chunk" not in found, "one publisher alone is well"
+
+
+def test_an_arm_that_is_held_in_a_running_episode_is_named_whatever_the_arm_of_another_namespace_does(ros, play):
+    arm = play["arm"](ros)
+    other = arm.probe.node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+    moving = DiagnosticStatus(level=DiagnosticStatus.OK, name="left/command_node", message="moving")
+    arm.probe.every(0.3, lambda: other.publish(DiagnosticArray(status=[moving])))
+    arm.begin()
+    arm.operate([0.0] * 4)
+    arm.await_holding("operator's command is stale")
+    status, found, _ = doctor(arm.nodes, "--seconds", "3", probe=arm.probe)
+    assert (status, found["arm"]["health"], found["arm"]["found"]) == (1, "wrong", "holds: operator's command is stale")
