@@ -25,6 +25,7 @@ FROZEN_FRAMES = 200  # identical frames in a row that make a live camera suspici
 UNUSABLE_FRAMES = 10  # in a row that end the node: one may be an accident, this many are a driver that is set up wrong
 WINDOW_NS = 3_000_000_000  # over which the rate is measured, by stamps
 LOWEST_SHARE = 0.8  # of the policy's rate that a camera must give
+AHEAD_NS = 100_000_000  # that a stamp may be ahead of this machine's clock: as synchronised machines never are
 COMPRESSED = "/compressed"  # how image_transport calls topics of sensor_msgs/CompressedImage
 
 _Convert = Callable[[Any], NDArray[np.uint8]]
@@ -65,6 +66,7 @@ class CameraNode(Node):
         self.embodiment = self.embodiment_parameter()
         self.observer = Observer(self.embodiment)
         self.converter = ImageConverter()
+        self.simulated = self.get_parameter("use_sim_time").value
         self.cameras: dict[str, _Camera] = {}
 
     def setup(self) -> None:
@@ -87,9 +89,10 @@ class CameraNode(Node):
     def _complaints(self, camera: _Camera) -> Iterator[tuple[bytes, str]]:
         reason, camera.reason = camera.reason, ""
         if reason:
-            yield WARN, f": {reason}"
-        if not camera.stamps_ns:
+            yield WARN if camera.stamps_ns else ERROR, f": {reason}"
+        elif not camera.stamps_ns:
             yield ERROR, f" has sent nothing on {camera.spec.raw_topic}: start its driver"
+        if not camera.stamps_ns:
             return
         age = (self.now_ns() - camera.stamps_ns[-1]) * 1e-9
         if age > 5 * camera.spec.max_age:
@@ -105,6 +108,10 @@ class CameraNode(Node):
             return
         camera = self.cameras[key]
         stamp_ns, last_ns = nanoseconds(message.header.stamp), camera.stamps_ns[-1] if camera.stamps_ns else -1
+        ahead_ns = stamp_ns - self.now_ns()
+        if ahead_ns > AHEAD_NS and not self.simulated:  # simulated time is told by messages, which may be later than the image
+            camera.reason = f"its images are stamped {ahead_ns * 1e-9:.1f} s ahead of this machine's clock: set the clocks of the machines alike"
+            return
         if stamp_ns <= last_ns and last_ns - stamp_ns < 10**9:
             camera.out_of_order += 1  # a reordered or repeated frame; a clock that went far back is a new start
             return

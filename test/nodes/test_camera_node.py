@@ -1,12 +1,13 @@
 """camera_node against cameras of all kinds."""
 
 import array
+import time
 
 import cv2
 import numpy as np
 import pytest
 import yaml
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -246,3 +247,26 @@ def test_the_rate_of_a_camera_is_told_and_one_that_is_too_slow_is_warned_of(ros)
     probe.wait_for(lambda: told("5.0", slow=True), "the warning")
     step_ns = 10**8
     probe.wait_for(lambda: told("10.0", slow=False), "the all-clear")
+
+
+def test_images_from_the_future_are_not_passed_on_and_told_until_the_clocks_agree(ros):
+    nodes, probe = ros
+    nodes.start("camera_node")
+    heard, raw = probe.hear(Image, FRONT.topic, qos.SENSOR), probe.speaker(Image, FRONT.raw_topic, qos.COMMAND)
+    diagnostics = probe.hear(DiagnosticArray, "/diagnostics", 10)
+    ahead_ns = 30 * 10**9
+
+    def take_picture():
+        raw.publish(image_message(picture(), "rgb8", time.time_ns() + ahead_ns))
+
+    def told():
+        return next((s for array in diagnostics for s in array.status if "camera front: its images are stamped" in s.message), None)
+
+    probe.every(0.05, take_picture)
+    complaint = probe.wait_for(told, "the word on it")
+    assert complaint.level == DiagnosticStatus.ERROR, "no episode begins"
+    assert "s ahead of this machine's clock: set the clocks of the machines alike" in complaint.message
+    assert "front has sent nothing" not in complaint.message
+    assert not heard
+    ahead_ns = 0
+    probe.wait_for(lambda: heard, "an image")
