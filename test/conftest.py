@@ -76,9 +76,9 @@ class Nodes:
         self.environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "MECHANIC_PARENT_DEATH_SIGNAL": "1"}
         self.environment |= {"RCUTILS_COLORIZED_OUTPUT": "0", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 
-    def start(self, name: str, **parameters: Any) -> Process:
+    def start(self, name: str, namespace: str = "", **parameters: Any) -> Process:
         """A node with parameters; it is ended after the test."""
-        arguments = ["--ros-args"]
+        arguments = ["--ros-args", "-r", f"__ns:=/{namespace}"]
         for key, value in parameters.items():
             text = f"'{value}'" if isinstance(value, (str, Path)) else str(value).lower() if isinstance(value, bool) else repr(value)
             arguments += ["-p", f"{key}:={text}"]

@@ -187,8 +187,8 @@ class EpisodeNode(Node):
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         prefix = self.get_namespace().strip("/")
         for status in array.status:
-            name = status.name.removeprefix(f"{prefix}/") if prefix else status.name
-            if name in self.required:
+            namespace, _, name = status.name.rpartition("/")
+            if namespace == prefix and name in self.required:
                 self.heard[name] = (time.monotonic(), status.level, status.message)
 
     def _on_executed(self, executed: msg.ExecutedAction) -> None:

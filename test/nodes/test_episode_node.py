@@ -173,6 +173,19 @@ def test_the_state_is_repeated_so_that_others_notice_when_it_is_gone(ros):
     assert all(repetition == state for repetition in scene.states)
 
 
+def test_in_a_namespace_only_the_nodes_of_that_namespace_count(ros):
+    nodes, probe = ros
+    diagnostics, clock = probe.node.create_publisher(DiagnosticArray, "/diagnostics", 10), probe.node.create_publisher(Clock, "/clock", qos.SENSOR)
+    states = probe.hear(State, "/left/episode", qos.STATE)
+    nodes.start("episode_node", namespace="left", use_sim_time=True)
+    ours, others = DiagnosticStatus(name="left/camera_node", message="running"), ["policy_node", "right/policy_node"]
+    fault = DiagnosticStatus(name="camera_node", level=DiagnosticStatus.ERROR, message="trouble")
+    array = DiagnosticArray(status=[ours, fault, *(DiagnosticStatus(name=name, message="running") for name in others)])
+    probe.every(0.05, lambda: clock.publish(Clock(clock=stamp(30 * 10**9))))
+    probe.every(0.1, lambda: diagnostics.publish(array))
+    probe.wait_for(lambda: any(s.reason == "waiting for policy_node (nothing heard from it)" for s in states), "the next node to wait for")
+
+
 def test_without_a_clock_it_says_what_it_waits_for(ros):
     nodes, probe = ros
     states = probe.hear(State, "episode", qos.STATE)
