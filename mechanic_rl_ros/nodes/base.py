@@ -27,6 +27,7 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes.mismatch import MismatchWatch
 
 STOP_S = 0.1  # s until a signal is noticed by a node that hears nothing
+ALARM_S = 0.1  # s between two looks for what everybody must hear of at once
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -35,7 +36,8 @@ class Node(LifecycleNode):
 
     Hooks: ``setup`` (make publishers, load files; on configure), ``begin`` (on activate), ``end`` (on deactivate and at
     the end of the process: the last chance to stop the arm), ``close`` (at the end of the process), ``health`` (what
-    /diagnostics says, once a second). Activation and deactivation may alternate; to configure anew, restart the process.
+    /diagnostics says, once a second), ``alarmed`` (whether that must not wait). Activation and deactivation
+    may alternate; to configure anew, restart the process.
     """
 
     def __init__(self, name: str) -> None:
@@ -46,6 +48,7 @@ class Node(LifecycleNode):
         self.done = False  # set by a node whose work is over: the process ends with status 0
         self.wall = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics: Any = None
+        self._was_alarmed = False
 
     def setup(self) -> None:
         """Makes what the node needs; raises UserError when it cannot."""
@@ -62,6 +65,10 @@ class Node(LifecycleNode):
     def health(self) -> tuple[bytes, str, dict[str, Any]]:
         """Level, one line for people, and values for /diagnostics."""
         return OK, "running", {}
+
+    def alarmed(self) -> bool:
+        """Whether ``health`` is an error that must not wait for its second: asked often, and changes nothing."""
+        return False
 
     def parameter(self, name: str, default: Any, description: str, *, low: float | None = None, high: float | None = None) -> Any:
         """Declares a read-only parameter with description and range, and returns its value.
@@ -100,6 +107,7 @@ class Node(LifecycleNode):
         try:
             self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
             self.create_timer(1.0, self._publish_diagnostics, clock=self.wall)
+            self.create_timer(ALARM_S, self._raise_alarm, clock=self.wall)
             self.setup()
         except Exception as error:
             self.fault = error
@@ -132,6 +140,12 @@ class Node(LifecycleNode):
         if self.active:
             self.active = False
             self.end()
+
+    def _raise_alarm(self) -> None:
+        alarmed = self.active and self.alarmed()
+        if alarmed and not self._was_alarmed:
+            self._publish_diagnostics()
+        self._was_alarmed = alarmed
 
     def _publish_diagnostics(self) -> None:
         level, message, values = self.health() if self.active else (WARN, "not active", {})

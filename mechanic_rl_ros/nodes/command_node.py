@@ -133,6 +133,9 @@ class CommandNode(Node):
         watched = self.episode.state == EPISODE.RUNNING and self.holding not in ("", NO_ACTION, RESYNCHRONISING, ALIGNING)
         return WARN if watched else OK, f"holding: {self.holding}" if self.holding else "moving", values
 
+    def alarmed(self) -> bool:
+        return self.commander.emergency or bool(self.obstacle)
+
     settled = True
     """Whether the arm is at rest, and nothing was sent that would move it."""
 

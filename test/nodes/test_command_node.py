@@ -334,6 +334,17 @@ def test_an_emergency_stop_holds_the_arm_through_new_episodes_until_it_is_reset(
     arm.await_motion()
 
 
+def test_an_emergency_stop_is_in_the_diagnostics_at_once(arm):
+    arm.begin()
+    arm.diagnostics.clear()
+    arm.probe.wait_for(lambda: arm.says()[1], "what is told once a second")
+    since_ns = arm.now_ns
+    arm.emergency.publish(Bool(data=True))
+    stopped = arm.probe.wait_for(lambda: next((a for a in arm.diagnostics if a.status[0].message.startswith("emergency stop")), None), "the emergency stop")
+    assert nanoseconds(stopped.header.stamp) - since_ns < 500_000_000
+    assert arm.probe.call(Trigger, "reset_emergency_stop", Trigger.Request()).success
+
+
 def test_between_episodes_it_drives_the_arm_home_when_asked_and_not_while_one_runs(arm):
     arm.begin()
     arm.drive = FORWARD
