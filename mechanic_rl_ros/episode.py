@@ -47,7 +47,7 @@ class EpisodeConfig:
     notice_ns: int = 50_000_000
     lost_ns: int = 1_000_000_000
     idle_ns: int = 1_500_000_000
-    held_ns: int = 400_000_000
+    held_ns: int = 800_000_000
 
 
 @dataclass(frozen=True)

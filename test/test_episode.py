@@ -185,7 +185,7 @@ def test_a_short_episode_in_which_nobody_ever_moved_the_arm_is_no_timeout():
     assert course.machine.reason == "neither policy nor operator moves the arm"
 
 
-@pytest.mark.parametrize(("held", "outcome"), [(5, Outcome.ABORTED), (4, Outcome.TIMEOUT)])
+@pytest.mark.parametrize(("held", "outcome"), [(9, Outcome.ABORTED), (8, Outcome.TIMEOUT)])
 def test_an_arm_that_was_held_when_the_step_limit_came_is_no_timeout_and_one_that_paused_for_a_chunk_is(held, outcome):
     course = Course(step_limit=60).until(Phase.RUNNING)
     course.now_ns = course.machine.since_ns
