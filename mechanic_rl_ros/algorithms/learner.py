@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mechanic_rl_ros.algorithms.demonstrations import demonstration_buffer, takeovers
 from mechanic_rl_ros.algorithms.gate import Gate
-from mechanic_rl_ros.algorithms.guard import Guard
+from mechanic_rl_ros.algorithms.guard import Guard, chosen_by
 from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
 from mechanic_rl_ros.algorithms.learner_output import checkpoint_of, weights_of
 from mechanic_rl_ros.algorithms.learner_state import read_learner, write_learner
@@ -190,16 +190,18 @@ class Learner(ABC):
         terminal = episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
         if not known:
             self.take(episode, frames)
-        self.practice.add(frames, actions, rewards, episode.success, terminal, episode.id)
+        by_hand = takeovers(episode)
+        # What the policy did before somebody rescued it did not solve the task: it must not be cloned.
+        self.practice.add(frames, actions, rewards, episode.success and not by_hand, terminal, episode.id)
         if known:
             return True  # only its frames had been lost
         self.episode_ids.add(episode.id)
-        for first, last in takeovers(episode):
+        for first, last in by_hand:
             ends = last == episode.steps
             self.demonstrations.add(frames[first : last + 1], actions[first:last], rewards[first:last], episode.success, terminal and ends)
         self.successes += episode.success
         self.rewarded += bool(episode.rewards.any())
-        if episode.outcome is not Outcome.ABORTED:
+        if episode.outcome is not Outcome.ABORTED and chosen_by(episode) >= 0:  # a rescue says nothing about how the policy chose
             self.gate.add(episode.success, episode.best_of_n)
         self.guard.count(self, episode)
         return True

@@ -118,6 +118,10 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
         f"{noise}.beta_end": s.get(f"{noise}.beta_end", BETA_END) != BETA_END,
         f"{noise}.prediction_type": s.get(f"{noise}.prediction_type") not in ("epsilon", "sample"),
         f"{noise}.variance_type": s.get(f"{noise}.variance_type", "fixed_small") != "fixed_small",
+        f"{noise}.clip_sample_range": s.get(f"{noise}.clip_sample_range", 1.0) != 1.0,
+        f"{noise}.thresholding": s.get(f"{noise}.thresholding", False) is not False,
+        f"{noise}.timestep_spacing": s.get(f"{noise}.timestep_spacing", "leading") != "leading",
+        f"{noise}.set_alpha_to_one": s.get(f"{noise}.set_alpha_to_one", True) is not True,
         f"{noise}.steps_offset": s.get(f"{noise}.steps_offset", 0) != 0,
     }
     for name in (name for name, bad in refused.items() if bad):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,7 +83,9 @@ class NoiseSchedule:
         """The steps that the sampler visits, from the noisiest to 0."""
         if self.spacing == "leading":
             return [k * (self.steps // self.sampling_steps) for k in reversed(range(self.sampling_steps))]
-        return [round((self.steps - 1) * (1.0 - k / max(self.sampling_steps - 1, 1))) for k in range(self.sampling_steps)]
+        if self.sampling_steps == 1:
+            return [self.steps - 1]
+        return np.linspace(0, self.steps - 1, self.sampling_steps).round().astype(int)[::-1].tolist()  # type: ignore[no-any-return]
 
     @cached_property
     def moves(self) -> list[Move]:

@@ -236,19 +236,21 @@ class ReplayBuffer:
         self._frames.restore(state)
         self._index, row = EpisodeIndex(self._place), 0
         ids = json.loads(state["ids"].numpy().tobytes())
+        priorities = state.get("priorities")  # none where it was saved without: then every row counts as new
+        if self._priorities is not None and priorities is not None:
+            self._priorities.highest = float(state["highest"][0])
         for (start, frames, solved, terminal, checksum), id in zip(state["episodes"].tolist(), ids, strict=True):
             held = Held(start, frames, bool(solved), bool(terminal), checksum, id)
             if self._frames.intact(held):
                 self._index.append(held)
                 if self._priorities is not None:
-                    self._priorities[self._row_slots(held)] = state["priorities"][row : row + frames - 1].to(self._place)
+                    saved = self._priorities.highest if priorities is None else priorities[row : row + frames - 1].to(self._place)
+                    self._priorities[self._row_slots(held)] = saved
             else:
                 self.lost.add(id)
             row += frames - 1
         if self.lost:
             self._damage = f"{len(self.lost)} of {len(ids)} episodes in the replay {self._folder} are damaged: they are encoded anew where recorded"
-        if self._priorities is not None:
-            self._priorities.highest = float(state["highest"][0])
         self._head = int(state["head"][0])
         if len(self._index):
             self._frames.release(self._index.oldest.start)

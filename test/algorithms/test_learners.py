@@ -1,5 +1,6 @@
 """What every learner does alike, and what each of them learns from."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -125,6 +126,17 @@ def test_what_a_person_did_counts_as_executed_and_as_a_demonstration(checkpoint,
     assert len(learner.demonstrations) == shown + last - first
     newest = learner.demonstrations.rows(learner.demonstrations.positions()[-1:])
     torch.testing.assert_close(newest.chunks[0, 0], torch.from_numpy(episode.actions[-1]))
+
+
+def test_a_rescue_is_no_success_of_the_policy_and_says_nothing_to_the_gate(checkpoint, world):
+    learner = begin("filtered_iql", checkpoint)
+    rescued = taken_over(world, 5)
+    assert rescued.success
+    voted = copy.deepcopy(learner.gate.state())
+    learner.add_episode(dataclasses.replace(rescued, best_of_n=True))
+    rows = learner.practice.rows(learner.practice.positions()[-rescued.steps :])
+    assert not rows.solved.any(), "what the policy did before the rescue would be cloned"
+    assert learner.gate.state() == voted
 
 
 def test_takeovers_that_ended_well_leave_with_the_checkpoint(checkpoint, world):

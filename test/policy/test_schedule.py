@@ -91,6 +91,14 @@ def test_the_sampler_visits_the_noisiest_step_first_and_the_cleanest_last():
     assert NoiseSchedule(sampling_steps=1).visited == [49]
 
 
+@pytest.mark.parametrize("steps", [20, 50, 100, 1000])
+def test_the_default_spacing_visits_the_steps_that_diffusers_visits(steps):
+    for count in range(2, steps + 1, max(1, steps // 100)):
+        other = DDIMScheduler(num_train_timesteps=steps, timestep_spacing="linspace")
+        other.set_timesteps(count)
+        assert NoiseSchedule(steps=steps, sampling_steps=count).visited == other.timesteps.tolist()
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_the_sampler_recovers_the_clean_sample_from_a_perfect_denoiser(sampler):
     schedule, clean = NoiseSchedule(sampler=sampler), torch.rand(3, 8, 4) * 2 - 1

@@ -74,3 +74,12 @@ def test_a_slot_of_no_priority_is_never_drawn_wherever_it_lies():
     slots, probabilities = priorities.sample(100_000, random())
     assert set(slots.tolist()) <= set(few.tolist())
     assert bool((probabilities > 0).all())
+
+
+def test_a_replay_that_was_saved_without_priorities_goes_on_with_them(tmp_path):
+    folder = tmp_path / "replay"
+    saved = replay(5, alpha=0.0, folder=folder).state()
+    again = ReplayBuffer(CONFIG, 3000, 0.9, alpha=0.6, folder=folder)
+    again.restore(saved)
+    counts = torch.bincount(again.sample(20_000, random()).positions)
+    assert float(counts[again.positions()].float().std() / counts[again.positions()].float().mean()) < 0.1, "every row counts as new"
