@@ -307,6 +307,7 @@ class CommandNode(Node):
         with self.lock:
             news = not self.commander.emergency
             self.commander.emergency_stop()
+            self.backend.hold()  # not only with the next beat: there is none while the clock stands still
         if news:
             self.get_logger().error(f"emergency stop by {by}: the arm holds until reset_emergency_stop is called")
 

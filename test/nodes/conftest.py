@@ -131,8 +131,9 @@ class Pupil:
 class Arm:
     """Clock, joint states and trajectory controller of an arm, in lockstep with the probe's timer; and the policy that moves it."""
 
-    def __init__(self, ros):
+    def __init__(self, ros, **parameters):
         self.nodes, self.probe = ros
+        self.parameters = parameters  # of command_node
         self.controller = TrajectoryController(EMBODIMENT.joints.home)
         self.kinematics = Kinematics(EMBODIMENT)
         self.now_ns, self.number, self.drive = 100 * 10**9, 0, None
@@ -158,7 +159,7 @@ class Arm:
         self.probe.every(0.3, self._repeat)
 
     def join(self):
-        process = self.nodes.start("command_node", use_sim_time=True)
+        process = self.nodes.start("command_node", use_sim_time=True, **self.parameters)
         listeners = (self.clock, self.joints, self.episodes, self.chunks, self.operator, self.emergency)
         self.probe.wait_for(lambda: all(publisher.get_subscription_count() for publisher in listeners), "command_node")
         return process

@@ -1,10 +1,13 @@
-"""command_node with a robot that is held: hand and recovery, against the mock of a Franka."""
+"""command_node with a robot that is held: hand and recovery, against the mock of a Franka or a hand that the test plays."""
 
-from diagnostic_msgs.msg import DiagnosticArray
+from control_msgs.action import GripperCommand
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.action import ActionServer
 from std_srvs.srv import SetBool, Trigger
 
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.nodes import qos
+from mechanic_rl_ros.nodes.backends.action_gripper import SEND_S
 from mechanic_rl_ros.safety.gripper import RETRY_S
 
 State = msg.EpisodeState
@@ -24,7 +27,13 @@ class Cell:
         self.episode, self.gripper = State(id="lift_1", number=1, state=State.ENDED, step_limit=6000), None
         self.probe.every(0.3, lambda: self.episodes.publish(self.episode))
         self.probe.every(0.05, self._operate)
-        self.probe.wait_for(lambda: self.says("command_node", "robot_mode") == "MOVE", "a robot that can be moved")
+        self.probe.wait_for(self._can_move, "a robot that can be moved")
+
+    def _can_move(self):
+        """What held it at the start would hold it until the end of an episode that began meanwhile."""
+        statuses = (status for array in reversed(self.diagnostics) for status in array.status if status.name == "command_node")
+        newest = next(statuses, None)
+        return newest is not None and newest.level == DiagnosticStatus.OK and self.says("command_node", "robot_mode") == "MOVE"
 
     def _operate(self):
         if self.gripper is not None:
@@ -101,3 +110,34 @@ def test_in_an_emergency_stop_a_reflex_is_recovered_from_only_on_a_person_s_word
     assert (cell.says("command_node", "robot_mode"), cell.says("command_node", "recoveries")) == ("REFLEX", "0")
     assert cell.trigger("recover")
     cell.await_value("command_node", "robot_mode", "MOVE")
+
+
+def test_an_emergency_stop_reaches_the_hand_also_while_the_clock_stands_still(ros, play):
+    ros[0].start("mock_controllers")
+    goals, under_way = [], []
+
+    def accept(handle):
+        goals.append(handle.request.command.position)
+        under_way.append(handle)
+
+    def finish(handle):
+        handle.succeed()
+        return GripperCommand.Result(reached_goal=True)
+
+    server = ActionServer(ros[1].node, GripperCommand, "hand", finish, handle_accepted_callback=accept)
+    arm = play["arm"](ros, backend="gazebo", gripper_action="hand")
+    arm.await_holding("not started")
+    arm.begin()
+    arm.drive = (0.02, 0.0, 0.0, 1.0)
+    arm.probe.wait_for(lambda: goals == [0.0], "a grasp")
+    arm.drive = (0.02, 0.0, 0.0, -1.0)  # opens the hand once the grasp is over
+    arm.pass_time(1.0)
+    arm.clock_runs = False
+    arm.probe.wait_for(lambda: arm.says()[1] == "the clock stands still", "a clock that stands still")
+    assert arm.probe.call(Trigger, "emergency_stop", Trigger.Request()).success
+    under_way.pop().execute()
+    beats = []
+    arm.probe.every(SEND_S, lambda: beats.append(0))
+    arm.probe.wait_for(lambda: len(beats) > 20, "twenty looks whether there is a goal to send")
+    assert goals == [0.0]
+    server.destroy()
