@@ -6,8 +6,10 @@ what would have been its state is kept as plain data. Tensors, too, are records 
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -80,6 +82,13 @@ class _Reader(pickle.Unpickler):
         return pid
 
 
+def _require_honest(program: bytes, path: Path) -> None:
+    """Refuses what makes the reader reserve memory for more objects than the program could ever make."""
+    puts = (argument for opcode, argument, _ in pickletools.genops(program) if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int))
+    if max(puts, default=0) > len(program):
+        raise UserError(f"file {path} numbers more objects than it can hold: it is refused")
+
+
 class Archive:
     """A file of ``torch.save``.
 
@@ -102,8 +111,9 @@ class Archive:
                 self.root = roots[0]
                 if archive.getinfo(f"{self.root}data.pkl").file_size > MAX_PICKLE:
                     raise UserError(f"file {path} has a structure of more than {MAX_PICKLE} bytes: it is refused")
-                with archive.open(f"{self.root}data.pkl") as program:
-                    self.content = _Reader(program).load()
+                program = archive.read(f"{self.root}data.pkl")
+                _require_honest(program, path)
+                self.content = _Reader(io.BytesIO(program)).load()
         except OSError as error:
             raise UserError(f"cannot read {path} ({error.strerror}): give a .ckpt of diffusion_policy") from error
         except zipfile.BadZipFile as error:

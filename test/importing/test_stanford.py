@@ -216,6 +216,14 @@ def test_what_is_no_tensor_is_not_taken_for_one(tmp_path):
     assert not archive.tensors(archive.content)["x"].requires_grad
 
 
+def test_a_small_file_that_asks_for_much_memory_is_refused(tmp_path):
+    path = tmp_path / "greedy.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}r" + (2**24).to_bytes(4, "little") + b".")
+    with pytest.raises(UserError, match="more objects than it can hold"):
+        Archive(path)
+
+
 def test_a_configuration_without_end_is_refused(tmp_path):
     shared: list = [1]
     for _ in range(20):
