@@ -319,7 +319,7 @@ def test_an_emergency_stop_holds_the_arm_through_new_episodes_until_it_is_reset(
         assert arm.probe.call(Trigger, "emergency_stop", Trigger.Request()).success
     arm.probe.wait_for(lambda: arm.says()[1].startswith("emergency stop"), "the emergency stop in the diagnostics")
     assert arm.says()[0] == DiagnosticStatus.ERROR
-    assert arm.speed() == 0.0
+    arm.probe.wait_for(lambda: arm.speed() == 0.0, "rest")
     assert not arm.probe.call(Trigger, "go_home", Trigger.Request()).success
     arm.begin()
     since_ns = arm.now_ns
