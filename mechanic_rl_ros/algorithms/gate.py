@@ -15,18 +15,20 @@ class Gate:
     """Compares the success of plain and best-of-N episodes over a sliding memory.
 
     An immature critic chooses worse than chance, so best-of-N starts off. It is switched on when its success is higher with a probability of ``on``
-    (normal approximation to two Beta posteriors), and off again below ``off``; in between the last decision holds.
+    (normal approximation to two Beta posteriors), and off again below ``off``; in between the last decision holds. Somebody who looks after every
+    episode is fooled by luck more often than ``1 - on`` says, hence the least number of episodes and the long memory.
     """
 
-    def __init__(self, memory: float = 40.0, on: float = 0.8, off: float = 0.4) -> None:
+    def __init__(self, memory: float = 80.0, least: float = 20.0, on: float = 0.95, off: float = 0.5) -> None:
         """Starts with best-of-N off.
 
         Args:
             memory: Episodes of one arm that count, exponentially forgotten.
+            least: Remembered episodes of each arm before best-of-N may be switched on.
             on: Probability above which best-of-N is switched on.
             off: Probability below which it is switched off.
         """
-        self.memory, self.on, self.off = memory, on, off
+        self.memory, self.least, self.on, self.off = memory, least, on, off
         self.prefers_best_of_n = False
         self._counts = [[0.0, 0.0], [0.0, 0.0]]  # plain, best-of-N: successes, failures
 
@@ -35,8 +37,8 @@ class Gate:
         arm = self._counts[int(best_of_n)]
         kept = 1.0 - 1.0 / self.memory
         arm[0], arm[1] = kept * arm[0] + float(success), kept * arm[1] + float(not success)
-        probability = self.probability()
-        if probability > self.on or probability < self.off:
+        probability, enough = self.probability(), min(map(sum, self._counts)) >= self.least
+        if probability < self.off or (probability > self.on and enough):
             self.prefers_best_of_n = probability > self.on
 
     def success(self, best_of_n: bool) -> float | None:

@@ -20,6 +20,37 @@ def test_it_starts_off_and_one_arm_alone_decides_nothing():
     assert gate.probability() == 0.5
 
 
+def switched_on(plain: float, best: float, runs: int = 300) -> float:
+    """Share of runs of 300 episodes in which the gate was on at any time."""
+    on = 0
+    for seed in range(runs):
+        rng, gate = np.random.default_rng(seed), Gate()
+        for number in range(300):
+            gate.add(bool(rng.random() < (best if alternates(number) else plain)), alternates(number))
+            if gate.prefers_best_of_n:
+                on += 1
+                break
+    return on / runs
+
+
+def test_luck_alone_rarely_switches_it_on():
+    # The probabilities that it looks at are not independent: 300 looks at equal arms go beyond 0.95 more often than one in twenty.
+    assert switched_on(0.5, 0.5) < 0.25
+    assert switched_on(0.8, 0.7) < 0.05
+
+
+def test_what_helps_is_found_in_most_runs():
+    assert switched_on(0.5, 0.7) > 0.9
+
+
+def test_a_few_lucky_episodes_do_not_switch_it_on():
+    gate = Gate()
+    for number in range(36):
+        gate.add(alternates(number), alternates(number))
+    assert gate.probability() > gate.on
+    assert not gate.prefers_best_of_n
+
+
 def test_it_switches_on_when_best_of_n_helps():
     gate = Gate()
     feed(gate, 0.4, 0.8, 80)
