@@ -51,16 +51,17 @@ def pack_demonstrations(episodes: Sequence[Episode], frames: Sequence[Tensor]) -
 
 
 def with_cloned_head(checkpoint: Checkpoint, head: HeadConfig, updates: int, seed: int, device: torch.device | str = "cpu") -> Checkpoint:
-    """A checkpoint with the same encoders and another head, cloned from its demonstrations; the same one if it has such a head already.
+    """A checkpoint with the same encoders and another head, cloned from its demonstrations; with its own head if that is of this kind already.
 
-    The head answers with exactly the actions that are executed: nothing would teach it those that come after.
+    The head answers with exactly the actions that are executed: nothing would teach it those that come after. A head that was trained to say more of
+    them goes on without those.
 
     Raises:
         UserError: The checkpoint has no demonstrations, or its actions are in other units than [-1, 1].
     """
     length = checkpoint.config.past_actions + checkpoint.config.action_horizon
-    if isinstance(checkpoint.config.head, type(head)) and checkpoint.config.prediction_horizon == length:
-        return checkpoint
+    if isinstance(checkpoint.config.head, type(head)):
+        return checkpoint if checkpoint.config.prediction_horizon == length else _shortened(checkpoint, length)
     config = replace(checkpoint.config, head=head, prediction_horizon=length, steering=0)
     torch.manual_seed(seed)
     generator = torch.Generator(device=device).manual_seed(seed)
@@ -75,6 +76,16 @@ def with_cloned_head(checkpoint: Checkpoint, head: HeadConfig, updates: int, see
     with one_thread():
         clone_head(policy, buffer, updates, CLONING_BATCH, generator)
     return replace(checkpoint, config=config, policy={name: tensor.cpu() for name, tensor in policy.state_dict().items()}, critics=None)
+
+
+def _shortened(checkpoint: Checkpoint, length: int) -> Checkpoint:
+    """The same policy, whose head of one layer at the end says only the first ``length`` actions of a chunk."""
+    chunk = (checkpoint.config.prediction_horizon, checkpoint.config.action_dim)
+    last = {f"head.leave.{name}" for name in ("weight", "bias")}
+    policy = {
+        name: tensor.unflatten(0, (-1, *chunk))[:, :length].flatten(0, 2).clone() if name in last else tensor for name, tensor in checkpoint.policy.items()
+    }
+    return replace(checkpoint, config=replace(checkpoint.config, prediction_horizon=length), policy=policy)
 
 
 def clone_head(

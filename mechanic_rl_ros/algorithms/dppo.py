@@ -90,13 +90,20 @@ class Dppo(Learner):
         self.iteration: dict[str, Tensor] = {}
         self.numbers["iterations"] = torch.zeros((), device=self.device)
 
+    def require_fit(self, episode: Episode) -> None:
+        """Refuses the chains of another policy.
+
+        Raises:
+            UserError: They have another size.
+        """
+        size = trace_size(self.checkpoint.config)
+        if _teaches(episode) and episode.traces.shape[1] != size:
+            raise UserError(f"episode {episode.id} has traces of {episode.traces.shape[1]} numbers, this policy makes {size}: it is of another policy")
+
     def take(self, episode: Episode, frames: Tensor) -> None:
         """Keeps the chains of an episode, with what each chunk earned until the next one."""
-        size = trace_size(self.checkpoint.config)
-        if not episode.traces.size or episode.outcome is Outcome.ABORTED or chosen_by(episode) < 0:
-            return  # of an episode that somebody took over, nothing is the policy's merit or fault
-        if episode.traces.shape[1] != size:
-            raise UserError(f"episode {episode.id} has traces of {episode.traces.shape[1]} numbers, this policy makes {size}: it is of another policy")
+        if not _teaches(episode):
+            return
         begins = np.flatnonzero(~np.isnan(episode.traces[:, 0]))
         ends = np.append(begins[1:], episode.steps)
         horizon = self.checkpoint.config.observation_horizon
@@ -210,6 +217,11 @@ class Dppo(Learner):
         bounded = ratio.clamp(1.0 - self.config.clip, 1.0 + self.config.clip) if self.config.clip else ratio
         gain = torch.minimum(ratio * advantages[:, None], bounded * advantages[:, None])
         self.losses["actor_loss"] = self.descend("actor", -gain.mean())
+
+
+def _teaches(episode: Episode) -> bool:
+    # Of an episode that somebody took over, nothing is the policy's merit or fault.
+    return bool(episode.traces.size) and episode.outcome is not Outcome.ABORTED and chosen_by(episode) >= 0
 
 
 class Reinforce(Dppo):

@@ -177,6 +177,7 @@ class Learner(ABC):
         if known and episode.id not in self.practice.lost:
             return False
         self.checkpoint.embodiment.require_same(episode.embodiment, f"episode {episode.id}")
+        self.require_fit(episode)
         if episode.steps < 1:
             self.episode_ids.add(episode.id)
             return False
@@ -188,13 +189,12 @@ class Learner(ABC):
             visual.copy_(visual.half())  # as the replay keeps them: a restart finds the same
         actions, rewards = (torch.from_numpy(array).to(self.device) for array in (episode.actions, episode.rewards))
         terminal = episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
-        if not known:
-            self.take(episode, frames)
         by_hand = takeovers(episode)
         # What the policy did before somebody rescued it did not solve the task: it must not be cloned.
         self.practice.add(frames, actions, rewards, episode.success and not by_hand, terminal, episode.id)
         if known:
             return True  # only its frames had been lost
+        self.take(episode, frames)
         self.episode_ids.add(episode.id)
         for first, last in by_hand:
             ends = last == episode.steps
@@ -206,8 +206,15 @@ class Learner(ABC):
         self.guard.count(self, episode)
         return True
 
+    def require_fit(self, episode: Episode) -> None:  # noqa: B027 - most learners need nothing but what every episode has
+        """Refuses, before anything is kept, an episode that ``take`` could not take.
+
+        Raises:
+            UserError: It does not fit.
+        """
+
     def take(self, episode: Episode, frames: Tensor) -> None:  # noqa: B027 - most learners need nothing but the replay
-        """Keeps what the replay does not hold; ``frames`` (T + 1, frame_dim)."""
+        """Keeps what the replay, which has taken the episode by now, does not hold; ``frames`` (T + 1, frame_dim). Refuses nothing."""
 
     def updates_due(self) -> int:
         """Updates that the episodes so far have paid for and that were not done yet."""

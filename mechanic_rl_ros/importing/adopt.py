@@ -14,6 +14,9 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.importing.imported import Imported
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.frames import encode_episode
+from mechanic_rl_ros.policy.policy import Policy
+
+MOVED = 0.02  # of a channel's scale: more than rounding and the limits of the robot make of an action that stays the same
 
 
 def adopt(
@@ -52,7 +55,19 @@ def adopt(
         if episode.task != task:
             raise UserError(f"demonstration {episode.id} is of task {episode.task}, not {task}: use those of one task")
     policy = checkpoint.build_policy().eval()
+    for episode in solved:
+        _require_expressible(policy, episode)
     return replace(checkpoint, demonstrations=pack_demonstrations(solved, [encode_episode(policy, episode) for episode in solved]))
+
+
+def _require_expressible(policy: Policy, episode: Episode) -> None:
+    moved = (torch.from_numpy(episode.actions) - policy.action_mean).abs().amax(dim=0) > MOVED
+    for place in torch.nonzero(policy.still & moved).flatten().tolist():
+        name = episode.embodiment.action[place].name
+        raise UserError(
+            f"demonstration {episode.id} moves action {name}, which never changed where the policy was trained, so that it cannot learn to: "
+            f"leave such demonstrations out, or train the policy with data in which {name} changes"
+        )
 
 
 def differences(imported: Imported, embodiment: Embodiment) -> list[str]:

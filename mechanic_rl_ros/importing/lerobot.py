@@ -24,6 +24,7 @@ from mechanic_rl_ros.policy.schedule import BETA_END, BETA_START, NoiseSchedule
 from mechanic_rl_ros.policy.tensors import check_tensors, read_file
 
 EPSILON = 1e-8  # that LeRobot adds to deviations
+LEAST_SCALE = 1e-6  # of an action that never changed, which it hardly changes then either
 STATE, ACTION = "observation.state", "action"
 
 
@@ -178,13 +179,12 @@ def _affine(statistics: dict[str, Tensor], mode: str, name: str, size: int, fold
     if any(part is None or part.numel() != size or not bool(torch.isfinite(part).all()) for part in found):
         raise UserError(f"{folder}: statistics {wanted[0]} and {wanted[1]} of {name} are missing, of another length, or not finite: get the whole folder")
     first, second = (part.double().flatten() for part in found)  # type: ignore[union-attr]
+    # With LeRobot's 1e-8 as the scale of what never changed, single precision could not tell that it is 0, or -1, there.
+    least = LEAST_SCALE * first.abs().clamp_min(1.0)
     if mode == "mean_std":
-        return first, second + EPSILON
+        return first, torch.maximum(second + EPSILON, least) if name == ACTION else second + EPSILON
     span = second - first
-    if name == ACTION:  # an action that never changed stays what it was
-        return (first + second) / 2.0, torch.where(span == 0.0, EPSILON, span) / 2.0
-    # An observation that never changed is -1 there; with a span of 1e-8 single precision could not say so.
-    span = torch.where(span == 0.0, 2.0, span)
+    span = torch.where(span == 0.0, 2.0 * least if name == ACTION else torch.full_like(span, 2.0), span)
     return first + span / 2.0, span / 2.0
 
 

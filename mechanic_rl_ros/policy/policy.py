@@ -14,6 +14,9 @@ from mechanic_rl_ros.policy.head import Head
 from mechanic_rl_ros.policy.inpainting import continuing
 from mechanic_rl_ros.policy.parts import SHARED, build_encoders, build_head
 
+STILL = 1e-3
+"""Deviation of an action, as a share of its channel's scale, below which it never moved where the policy was trained."""
+
 
 class Policy(nn.Module):
     """Samples action chunks from observations.
@@ -95,7 +98,14 @@ class Policy(nn.Module):
 
     def normalise(self, actions: Tensor) -> Tensor:
         """(..., A) in [-1, 1] -> what the head reads."""
-        return (actions - self.action_mean) / self.action_deviation
+        normalised = (actions - self.action_mean) / self.action_deviation
+        # In the units of a channel that never moved, the slightest difference is huge: it must not outweigh what can be learned.
+        return torch.where(self.still, normalised.clamp(-1.0, 1.0), normalised)
+
+    @property
+    def still(self) -> Tensor:
+        """(A,) bool: which action channels never moved where the policy was trained."""
+        return self.action_deviation < STILL
 
     def denormalise(self, chunks: Tensor) -> Tensor:
         """(..., A) of the head -> within [-1, 1]."""

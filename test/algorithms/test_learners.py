@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import resource
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.paths import config_directory
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import unpack_weights
+from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.practice import practise
+from mechanic_rl_ros.replay.frame_files import FullDiskError
 from mechanic_rl_ros.rollout import record_episode, run_episode
 
 COMMON = {"warmup_episodes": 2, "batch_size": 16, "replay_frames": 600, "updates_per_episode": 2}
@@ -259,6 +262,23 @@ def test_traces_of_another_policy_are_refused_and_nothing_is_kept(checkpoint, wo
     assert not learner.flights
 
 
+def test_an_episode_for_which_the_disk_had_no_room_teaches_ppo_once(checkpoint, world, tmp_path, monkeypatch):
+    prepared = learner_of("dppo").prepare(quick("dppo"), checkpoint, 0)
+    learner = learner_of("dppo").create(quick("dppo"), prepared, folder=tmp_path)
+    before, episode = (run_episode(world, Actor(prepared, explore=True), seed) for seed in (2, 3))
+    learner.add_episode(before)
+    monkeypatch.setattr(learner.practice, "reserve", lambda frames: None)  # the room that it found is gone when the frames are written
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(FullDiskError):
+            learner.add_episode(episode)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert learner.add_episode(episode)
+    assert len(learner.flights) == 2
+
+
 def test_an_aborted_episode_is_no_lesson_for_ppo(checkpoint, world):
     learner = begin("dppo", checkpoint)
     learner.add_episode(dataclasses.replace(run_episode(world, Actor(learner.checkpoint, explore=True), 3), outcome=Outcome.ABORTED))
@@ -330,6 +350,23 @@ def test_heads_of_classic_learners_begin_as_clones_and_answer_with_what_is_execu
     assert float(error.detach()) < 0.3 * float(rows.chunks.var())
     for name in policy.encoders.state_dict():
         assert torch.equal(policy.encoders.state_dict()[name], checkpoint.policy[f"encoders.{name}"])
+
+
+@pytest.mark.parametrize("name", ["sac", "td3", "ddpg"])
+def test_a_head_of_the_kind_that_is_wanted_goes_on_from_where_it_is(name, checkpoint):
+    executed = checkpoint.config.past_actions + checkpoint.config.action_horizon
+    head = learner_of(name).prepare(quick(name), checkpoint, 0).config.head
+    config = dataclasses.replace(checkpoint.config, head=head, prediction_horizon=executed + 4)
+    torch.manual_seed(5)
+    trained = Policy(config)
+    encoders = {key: tensor for key, tensor in checkpoint.policy.items() if not key.startswith("head.")}
+    trained.load_state_dict({**trained.state_dict(), **encoders})
+    own = dataclasses.replace(checkpoint, config=config, policy=trained.state_dict())
+    prepared = learner_of(name).prepare(quick(name), own, 0)
+    observation, generator = torch.randn(1, config.observation_dim), torch.Generator()
+    answers = [policy.head.sample(observation, 1, generator) for policy in (prepared.build_policy(), trained)]
+    torch.testing.assert_close(answers[0], answers[1][:, :executed])
+    assert learner_of(name).prepare(quick(name), prepared, 0) is prepared
 
 
 def test_a_chunk_that_ends_with_what_is_executed_goes_on_until_the_next_one_is_there(checkpoint, world):

@@ -1,7 +1,9 @@
 """``mechanic-rl import``, in this process: what a person gets, and what is refused."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -51,6 +53,25 @@ def test_with_demonstrations_it_can_be_finetuned(run, folder, tmp_path):
     learner.add_episode(next(iter(store.load())))
     learner.update()
     assert learner.status()["actor_loss"] > 0.0
+
+
+def test_an_action_that_never_changed_in_training_does_not_outweigh_the_others(run, published, tmp_path):
+    settings, statistics, robot = published.make_settings(num_inference_steps=2, noise_scheduler_type="DDIM"), published.make_statistics(), load_embodiment()
+    statistics["action"]["min"][3] = statistics["action"]["max"][3] = 0.7 * robot.action[3].scale
+    folder = published.write_folder(tmp_path / "theirs", settings, published.make_tensors(settings), statistics)
+    moving = next(collect("lift", robot, CollectionConfig(episodes=1)))
+    rounded = moving.actions.copy()
+    rounded[:, 3] = 0.7 + 1e-5 * np.arange(len(rounded))
+    for name, actions in (("moving", moving.actions), ("still", rounded)):
+        EpisodeStore(tmp_path / name).add(dataclasses.replace(moving, actions=actions))
+    with pytest.raises(UserError, match=f"moves action {robot.action[3].name}, which never changed"):
+        run(folder, "--task", "lift", "--output", tmp_path / "ours", "--demonstrations", tmp_path / "moving")
+    assert not (tmp_path / "ours").exists()
+    run(folder, "--task", "lift", "--output", tmp_path / "ours", "--demonstrations", tmp_path / "still")
+    learner = FilteredIql.create(FilteredIqlConfig(batch_size=8, critic_updates=0, warmup_episodes=1), Checkpoint.load(tmp_path / "ours"))
+    learner.add_episode(moving)  # as when a person takes over
+    learner.update()
+    assert 0.0 < learner.status()["actor_loss"] < 10.0
 
 
 def test_demonstrations_that_are_none_are_refused(run, folder, tmp_path):

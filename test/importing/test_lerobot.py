@@ -133,6 +133,20 @@ def test_a_number_that_never_changed_in_training_is_minus_one(published, tmp_pat
     torch.testing.assert_close((seen - mean) / deviation, -torch.ones(4), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("mode", "there"), [("MIN_MAX", -1.0), ("MEAN_STD", 0.0)])
+@pytest.mark.parametrize("value", [0.0, 0.3, -40.0])
+def test_an_action_that_never_changed_in_training_is_what_it_was_there(published, tmp_path, mode, there, value):
+    settings, statistics = published.make_settings(), published.make_statistics()
+    settings["normalization_mapping"] = {**settings["normalization_mapping"], "ACTION": mode}
+    statistics["action"] |= {"mean": torch.zeros(4), "std": torch.ones(4)}
+    for kind, of in statistics["action"].items():
+        of[2] = 0.0 if kind == "std" else value
+    imported = read_lerobot(published.write_folder(tmp_path / "policy", settings, published.make_tensors(settings), statistics))
+    mean, deviation = imported.policy["action_mean"][2], imported.policy["action_deviation"][2]
+    assert float((torch.tensor(value) - mean) / deviation) == pytest.approx(there, abs=0.1), "as the network was taught"
+    assert [float(answer * deviation + mean) for answer in (-1.0, 0.0, 1.0)] == pytest.approx([value] * 3, rel=3e-6, abs=3e-6)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
