@@ -10,6 +10,7 @@ import numpy as np
 
 REMEMBERED = 50  # chunks
 QUANTILE = 0.95
+CHUNK_AGE_S = 0.8  # age of the newest observation that a chunk was computed from, beyond which it is no longer followed
 
 
 class LatencyMode(str, Enum):

@@ -18,13 +18,14 @@ from std_srvs.srv import Trigger
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.data import Source
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.latency import CHUNK_AGE_S
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.backends import make_backend
 from mechanic_rl_ros.nodes.base import ERROR, OK, WARN, Node, nanoseconds, run, stamp
 from mechanic_rl_ros.nodes.convert import chunk_from_message, reading_from_message
 from mechanic_rl_ros.nodes.sources import SourceWatch
 from mechanic_rl_ros.safety.command import Command
-from mechanic_rl_ros.safety.commander import ALIGNING, CHUNK_AGE_S, NO_ACTION, RESYNCHRONISING, Commander
+from mechanic_rl_ros.safety.commander import ALIGNING, NO_ACTION, RESYNCHRONISING, Commander
 from mechanic_rl_ros.safety.executed import Executed, ExecutedActions
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.timing import ArmClock, BeatStatistics

@@ -15,7 +15,7 @@ from mechanic_rl_ros import msg
 from mechanic_rl_ros.algorithms.gate import alternates
 from mechanic_rl_ros.data import ActionChunk, Observation
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.latency import LatencyMode, MeasuredLatency
+from mechanic_rl_ros.latency import CHUNK_AGE_S, LatencyMode, MeasuredLatency
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.base import OK, WARN, Node, nanoseconds, run
 from mechanic_rl_ros.nodes.convert import chunk_to_message
@@ -95,7 +95,8 @@ class PolicyNode(Node):
         values["stale_observations"] = self.stale
         stale, self.stale_before = self.stale - self.stale_before, self.stale
         if stale:
-            return WARN, f"{stale} observations were older than {self.oldest_ns * 1e-9:.2f} s and not acted on: look for what delays the cameras", values
+            limits = f"older than {self.oldest_ns * 1e-9:.2f} s, or than {CHUNK_AGE_S:g} s when their chunk was ready"
+            return WARN, f"{stale} observations were {limits}, and not acted on: look for what delays cameras or policy", values
         reason = self.receiver.inbox.last_reason
         return (WARN, reason, values) if reason else (OK, f"acting with version {self.actor.version}", values)
 
@@ -141,6 +142,9 @@ class PolicyNode(Node):
         late_ns = self.now_ns() - observation.stamp_ns
         self.latency.add(late_ns * 1e-9)
         if self.latency_mode is LatencyMode.WAITING:  # T_a actions begin now, and the next chunk sees what they led to
+            if late_ns > 1e9 * CHUNK_AGE_S:  # command_node would not follow what was seen so long ago, but is told only when the actions begin
+                self.stale, self.until_chunk = self.stale + 1, 0
+                return
             actions, begin_ns = actions[: self.action_horizon], begin_ns + late_ns
             self.until_chunk += math.ceil(late_ns / self.embodiment.period_ns)
         chunk = ActionChunk(begin_ns, self.embodiment.period_ns, actions, self.actor.version, best_of_n, self.episode.id, trace=self.actor.trace)

@@ -28,9 +28,9 @@ class Inpainting:
     weights: Tensor
 
     def spread(self, steps: int) -> Callable[[Tensor], Tensor]:
-        """For a sampler of so many steps: (B, T_p, A) estimated clean chunks -> the same, drawn a step nearer to what is known."""
+        """For a sampler of so many steps: draws (B, T_p, A) estimated clean chunks, in place, a step nearer to what is known."""
         share = 1.0 - (1.0 - self.weights) ** (1.0 / steps)
-        return lambda clean: torch.lerp(clean, self.known, share)
+        return lambda clean: clean.lerp_(self.known, share)
 
 
 def continuing(previous: Tensor, elapsed: int, frozen: int) -> Inpainting:

@@ -115,13 +115,11 @@ class NoiseSchedule:
         alpha = self.alphas.to(clean.device)[steps].reshape(-1, *[1] * (clean.dim() - 1))
         return alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise
 
-    def advance(self, move: Move, sample: Tensor, output: Tensor, inpaint: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """One denoising step, without the fresh noise of DDPM: the sample and what the network says of it -> the next sample."""
+    def advance(self, move: Move, sample: Tensor, output: Tensor) -> Tensor:
+        """One denoising step, without the fresh noise of DDPM, with gradients: the sample and what the network says of it -> the next sample."""
         clean = move.clean_sample * sample + move.clean_output * output
         if self.clipping != "none":
             clean = clean.clamp(-1.0, 1.0)
-        if inpaint is not None:
-            clean = inpaint(clean)
         return move.clean_part * clean + move.sample_part * sample + move.output_part * output
 
     def sample(
@@ -129,23 +127,31 @@ class NoiseSchedule:
         predict: Callable[[Tensor, int], Tensor],
         noise: Tensor,
         generator: torch.Generator | None = None,
-        inpaint: Callable[[Tensor], Tensor] | None = None,
+        inpaint: Callable[[Tensor], object] | None = None,
     ) -> Tensor:
-        """Denoises.
+        """Denoises, without gradients: the steps of ``advance`` in three tensors that are made once.
 
         Args:
             predict: The network: (sample, place of the step in ``visited``) to what ``prediction`` says.
             noise: Start, standard normal.
             generator: Draws the noise of DDPM, on the device of ``noise``.
-            inpaint: Puts what is known into the estimated clean sample, in every step.
+            inpaint: Puts what is known into the estimated clean sample, in place, in every step.
 
         Returns:
             A clean sample of the shape of ``noise``; in [-1, 1] unless clipping is ``none``.
         """
-        sample = noise
+        sample, clean, fresh = noise.clone(), torch.empty_like(noise), torch.empty_like(noise)
         for place, move in enumerate(self.moves):
-            sample = self.advance(move, sample, predict(sample, place), inpaint)
-            if move.noise_part:
-                fresh = torch.randn(noise.shape, generator=generator, device=noise.device, dtype=noise.dtype)
-                sample = sample + move.noise_part * fresh
+            clean_sample, clean_output, clean_part, sample_part, output_part, noise_part = map(float, move)
+            output = predict(sample, place)
+            torch.mul(sample, clean_sample, out=clean).add_(output, alpha=clean_output)
+            if self.clipping != "none":
+                clean.clamp_(-1.0, 1.0)
+            if inpaint is not None:
+                inpaint(clean)
+            sample.mul_(sample_part).add_(clean, alpha=clean_part)
+            if output_part:
+                sample.add_(output, alpha=output_part)
+            if noise_part:
+                sample.add_(torch.randn(noise.shape, generator=generator, out=fresh), alpha=noise_part)
         return sample

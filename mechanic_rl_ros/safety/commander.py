@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mechanic_rl_ros.data import ActionChunk, Source
 from mechanic_rl_ros.embodiment import Embodiment
+from mechanic_rl_ros.latency import CHUNK_AGE_S
 from mechanic_rl_ros.safety import limits
 from mechanic_rl_ros.safety.action_space import ActionSpace
 from mechanic_rl_ros.safety.chunk_player import ChunkPlayer
@@ -33,7 +34,6 @@ RANGE_TOLERANCE = 0.01  # rad beyond the position limits that a measurement may 
 BLEND_NS = 20_000_000  # over which one action turns into the next
 JUMP = 0.1  # rad by which a joint may seem to have moved further between two measurements than its highest speed allows
 STEADY = 5  # measurements without a jump before the arm is led to one: with two robots on one topic there are never so many
-CHUNK_AGE_S = 0.8  # age of the newest observation that a chunk was computed from, beyond which it is no longer followed
 HOME_GAIN = 2.0  # 1/s
 HOME_SPEED = 0.5  # rad/s of the fastest joint on the way home
 AT_HOME = 0.005  # rad from home that count as there

@@ -21,7 +21,8 @@ from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.sim.trajectory import Trajectory, TrajectoryController
 
 SHARES = (1.0, 0.5, 0.0)  # of a wish that are tried until one keeps every limit
-SHARES_BETWEEN = np.array([0.25, 0.5, 0.75, 1.0])  # of the time between two points, where speeds are looked at
+SHARES_BETWEEN = np.linspace(0.125, 1.0, 8)  # of the time between two points, where speeds are looked at
+HALVES = [3, 7]  # of those shares, where distances are looked at: they take longer to compute
 TOLERANCE = 1e-9  # of the comparison with limits
 
 Wish = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], list[str]]]
@@ -81,14 +82,15 @@ class Motion:
     def _broken(self, trajectory: Trajectory, q: NDArray[np.float64], v: NDArray[np.float64]) -> list[str]:
         """Limits that the way from ``q`` (7,), rad, and ``v`` (7,), rad/s, does not keep. Who is beyond one already may not go further."""
         assert trajectory.velocities is not None
-        times, positions, velocities = trajectory.times_s, trajectory.positions, trajectory.velocities
-        # Between two points half of a stop's constant deceleration lies, the longest piece.
-        middle = 0.5 * (positions[:-1] + positions[1:]) + np.diff(times)[:, None] / 8.0 * (velocities[:-1] - velocities[1:])
-        where = np.concatenate([q[None], positions, middle])
-        broken = [name for name, margins in self._clearance.margins(where).items() if margins[1:].min() < min(margins[0], 0.0) - TOLERANCE]
+        positions, velocities = trajectory.positions, trajectory.velocities
+        times = np.concatenate([[0.0], trajectory.times_s])
+        at, speeds = _between(times, np.concatenate([q[None], positions]), np.concatenate([v[None], velocities]))
+        distances = self._clearance.margins(np.concatenate([q[None], *at[HALVES]]))
+        if any(margins[0] < 0.0 for margins in distances.values()):  # inside a box distances turn at once where another wall becomes the nearest
+            distances = self._clearance.margins(np.concatenate([q[None], *at]))
+        broken = [name for name, margins in distances.items() if margins[1:].min() < min(margins[0], 0.0) - TOLERANCE]
         if self._beyond(positions).max() > max(float(self._beyond(q)), 0.0) + TOLERANCE:
             broken.append("joint_position")
-        at, speeds = _between(np.concatenate([[0.0], times]), np.concatenate([q[None], positions]), np.concatenate([v[None], velocities]))
         low, high = limits.velocity_bounds(at)  # (S, P, 7)
         if (speeds < np.minimum(low, v) - TOLERANCE).any() or (speeds > np.maximum(high, v) + TOLERANCE).any():
             broken.append("joint_velocity")

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.embodiment import load_embodiment
@@ -158,6 +159,21 @@ def test_an_arm_that_waits_plays_its_actions_from_when_they_are_there_and_the_ne
     after = policy.feed.instant()
     policy.probe.wait_for(lambda: len(policy.chunks) == 2, "the next chunk")
     assert nanoseconds(policy.chunks[1].header.stamp) >= after
+
+
+def test_an_arm_that_waits_does_not_play_a_chunk_of_what_was_seen_too_long_ago(ros, play, checkpoint_folder, tmp_path):
+    patient = dataclasses.replace(EMBODIMENT, cameras={key: dataclasses.replace(camera, max_age=2.0) for key, camera in EMBODIMENT.cameras.items()})
+    (tmp_path / "fr3.yaml").write_text(yaml.safe_dump(patient.to_dict()))
+    dataclasses.replace(Checkpoint.load(checkpoint_folder), embodiment=patient).save(tmp_path / "policy")
+    policy = Acting(ros, play, tmp_path / "policy", latency_mode="waiting", embodiment=tmp_path / "fr3.yaml")
+    policy.begin_late(900_000_000)  # more than command_node's chunk_max_age
+    for _ in range(3):
+        policy.feed.instant()
+    policy.settle()
+    assert not policy.chunks
+    policy.feed.delay_ns = 100_000_000
+    policy.feed.instant()
+    policy.probe.wait_for(lambda: policy.chunks, "a chunk of what is seen now")
 
 
 def test_new_weights_act_from_the_next_chunk_on(policy):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from mechanic_rl_ros.policy.inpainting import Inpainting
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
 
 DIFFUSERS = {"squared_cosine": "squaredcos_cap_v2", "linear": "linear"}
@@ -47,12 +48,28 @@ def trajectory(schedule: NoiseSchedule, seed=None):
     seen = []
 
     def predict(sample, place):
-        seen.append(sample)
+        seen.append(sample.clone())
         return network(sample, schedule.visited[place])
 
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     end = schedule.sample(predict, torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(1)), generator)
     return [*seen, end]
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_a_sampler_of_more_steps_makes_no_more_tensors(sampler):
+    noise = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(1))
+    inpaint = Inpainting(torch.zeros(8, 4), torch.full((8, 1), 0.5))
+
+    def made(steps: int) -> int:
+        schedule = NoiseSchedule("squared_cosine", 50, steps, "epsilon", sampler, "leading", "plain")
+        schedule.sample(lambda sample, place: noise, noise, inpaint=inpaint.spread(steps))  # what is computed once per policy
+        into = inpaint.spread(steps)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            schedule.sample(lambda sample, place: noise, noise, inpaint=into)
+        return sum(event.cpu_memory_usage >= noise.nbytes for event in profile.events())
+
+    assert 0 < made(5) == made(25)
 
 
 def assert_same_step(ours, theirs):
@@ -119,7 +136,7 @@ def test_after_clipping_the_sampler_goes_on_with_the_noise_that_fits_the_clipped
     schedule, start, seen = NoiseSchedule(sampling_steps=2), torch.full((1, 8, 4), 2.0), []
 
     def predict(sample, place):
-        seen.append(sample)
+        seen.append(sample.clone())
         return torch.zeros_like(sample)
 
     schedule.sample(predict, start)

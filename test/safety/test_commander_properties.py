@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mechanic_rl_ros.data import ActionChunk, Source
@@ -212,6 +212,7 @@ class World:
 
 @pytest.mark.parametrize("cell", CELLS)
 @given(st.one_of(st.just(np.array(EMBODIMENT.joints.home)), poses), events)
+@example(np.array([-0.2572, -0.4459, 0.9065, -1.9582, 0.7016, 1.041, 1.5079]), [("broken", [0.0, 0.0, -0.3, 0.0])])  # through the middle of a box
 @settings(max_examples=100, deadline=None)
 def test_no_sequence_of_inputs_makes_the_arm_break_its_limits_or_move_blindly(cell, pose, events):
     World(pose, *CELLS[cell]).play(events)
