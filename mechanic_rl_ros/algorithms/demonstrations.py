@@ -12,6 +12,7 @@ from torch import Tensor
 from mechanic_rl_ros.data import Episode, Source
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.part_config import HeadConfig
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
@@ -62,17 +63,25 @@ def with_cloned_head(checkpoint: Checkpoint, head: HeadConfig, updates: int, see
     length = checkpoint.config.past_actions + checkpoint.config.action_horizon
     if isinstance(checkpoint.config.head, type(head)):
         return checkpoint if checkpoint.config.prediction_horizon == length else _shortened(checkpoint, length)
-    config = replace(checkpoint.config, head=head, prediction_horizon=length, steering=0)
+    if bool((checkpoint.policy["action_mean"] != 0).any()) or bool((checkpoint.policy["action_deviation"] != 1).any()):
+        raise UserError(f"the policy has actions in units of its own, a {head.kind} head acts in [-1, 1]: choose a learner for denoisers")
+    return with_new_head(checkpoint, replace(checkpoint.config, head=head, prediction_horizon=length, steering=0), updates, seed, device)
+
+
+def with_new_head(checkpoint: Checkpoint, config: PolicyConfig, updates: int, seed: int, device: torch.device | str = "cpu") -> Checkpoint:
+    """A checkpoint with the same encoders, and a head and critics as in ``config``: the head cloned from its demonstrations, critics that know nothing.
+
+    Raises:
+        UserError: The checkpoint has no demonstrations.
+    """
     torch.manual_seed(seed)
     generator = torch.Generator(device=device).manual_seed(seed)
     policy = Policy(config).to(device)
     kept = {name: tensor for name, tensor in checkpoint.policy.items() if not name.startswith("head.")}
     policy.load_state_dict({**policy.state_dict(), **kept})
-    if bool((policy.action_mean != 0).any()) or bool((policy.action_deviation != 1).any()):
-        raise UserError(f"the policy has actions in units of its own, a {head.kind} head acts in [-1, 1]: choose a learner for denoisers")
     buffer = demonstration_buffer(replace(checkpoint, config=config), 1.0, device)
     if not len(buffer):
-        raise UserError(f"the checkpoint has no demonstrations that a {head.kind} head could be cloned from: make one with `mechanic-rl pretrain`")
+        raise UserError(f"the checkpoint has no demonstrations that a {config.head.kind} head could be cloned from: make one with `mechanic-rl pretrain`")
     with one_thread():
         clone_head(policy, buffer, updates, CLONING_BATCH, generator)
     return replace(checkpoint, config=config, policy={name: tensor.cpu() for name, tensor in policy.state_dict().items()}, critics=None)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
+from mechanic_rl_ros.algorithms.demonstrations import with_new_head
 from mechanic_rl_ros.collection import CollectionConfig, collect
-from mechanic_rl_ros.embodiment import Embodiment, load_embodiment
+from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.paths import checkpoint_directory
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.part_config import MlpDenoiserConfig
 
@@ -26,10 +28,11 @@ class Problem:
         demonstrations: How many.
         base_seed: Seed of the base policy.
         batch: Rows of one update.
-        width: Of denoiser and critics, as a multiple of the default.
+        width: Of denoiser and critics, as a multiple of the default, on the encoders of ``base``; None: as ``base`` has them.
         base: Problem whose base policy it takes; its own when empty.
         shipped: Whether that is the one that comes with the package.
         gradient: What every gradient is multiplied with before the optimizer sees it: as if the loss had another unit.
+        like: Problem that it is in other conditions, which a tuner should not notice; empty where it is one of its own.
     """
 
     task: str
@@ -38,16 +41,11 @@ class Problem:
     demonstrations: int = 60
     base_seed: int = 0
     batch: int = 128
-    width: float = 1.0
+    width: float | None = None
     base: str = ""
     shipped: bool = False
     gradient: float = 1.0
-
-    def architecture(self, embodiment: Embodiment) -> PolicyConfig:
-        """Of the base policy and the critics."""
-        default = PolicyConfig.for_embodiment(embodiment)
-        denoiser = MlpDenoiserConfig(width=round(self.width * MlpDenoiserConfig().width), condition=round(self.width * MlpDenoiserConfig().condition))
-        return replace(default, head=denoiser, critic_width=round(self.width * default.critic_width))
+    like: str = ""
 
 
 PROBLEMS = {
@@ -56,13 +54,14 @@ PROBLEMS = {
     "reach": Problem("reach"),
     # Held out: nothing is ever chosen by looking at it.
     "held-out": Problem("lift", latency=0.09, noise=0.35, demonstrations=40, base_seed=7),
-    # The same in other conditions, which a tuner should not notice.
-    "lift-gradient-1e-3": Problem("lift", gradient=1e-3, base="lift"),
-    "lift-gradient-1e3": Problem("lift", gradient=1e3, base="lift"),
-    "lift-batch-64": Problem("lift", batch=64, base="lift"),
-    "lift-batch-512": Problem("lift", batch=512, base="lift"),
-    "lift-width-0.5": Problem("lift", width=0.5),
-    "lift-width-4": Problem("lift", width=4.0),
+    # In other conditions. Of another width there is no policy yet: it is cloned on the encoders of the shipped one, as one of the same width is.
+    "lift-gradient-1e-3": Problem("lift", gradient=1e-3, base="lift", like="lift"),
+    "lift-gradient-1e3": Problem("lift", gradient=1e3, base="lift", like="lift"),
+    "lift-batch-64": Problem("lift", batch=64, base="lift", like="lift"),
+    "lift-batch-512": Problem("lift", batch=512, base="lift", like="lift"),
+    "lift-width-1": Problem("lift", width=1.0, base="lift"),
+    "lift-width-0.5": Problem("lift", width=0.5, base="lift", like="lift-width-1"),
+    "lift-width-4": Problem("lift", width=4.0, base="lift", like="lift-width-1"),
 }
 
 
@@ -86,13 +85,25 @@ def base_policy(name: str, folder: Path, progress: Callable[[int, int, float], N
         progress: Called with (updates done, updates, loss) while cloning.
     """
     problem = problem_of(name)
-    if problem.base:
+    if problem.base and problem.width is None:
         return base_policy(problem.base, folder, progress)
     place = checkpoint_directory(problem.task) if problem.shipped else folder / name
     if place.exists():
         return place
+    if problem.width is not None:
+        base = Checkpoint.load(base_policy(problem.base, folder, progress))
+        updates = BehaviourCloningConfig.from_yaml().denoiser_updates
+        with_new_head(base, _of_width(base.config, problem.width), updates, problem.base_seed).save(place)
+        return place
     collection = replace(CollectionConfig.from_yaml(), episodes=problem.demonstrations, noise=problem.noise)
     embodiment = load_embodiment()
     episodes = list(collect(problem.task, embodiment, collection))
-    clone(episodes, BehaviourCloningConfig.from_yaml(), problem.base_seed, "cpu", progress, problem.architecture(embodiment)).save(place)
+    clone(episodes, BehaviourCloningConfig.from_yaml(), problem.base_seed, "cpu", progress).save(place)
     return place
+
+
+def _of_width(config: PolicyConfig, width: float) -> PolicyConfig:
+    head = config.head
+    assert isinstance(head, MlpDenoiserConfig)
+    wide = replace(head, width=round(width * head.width), condition=round(width * head.condition))
+    return replace(config, head=wide, critic_width=round(width * config.critic_width))

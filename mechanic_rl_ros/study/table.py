@@ -12,6 +12,7 @@ import numpy as np
 
 from mechanic_rl_ros.algorithms.registry import DEFAULT
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.study.problems import PROBLEMS
 from mechanic_rl_ros.study.tuners import ABLATIONS, Cell, grid
 
 TUNER = Cell("relative")
@@ -106,6 +107,17 @@ def claims(results: dict[Cell, Result]) -> list[tuple[str, bool]]:
     return said
 
 
+def unchanged(result: Result, usual: Result) -> tuple[str, bool]:
+    """Whether a condition leaves success as it is, within the noise of the seeds: the 95 % interval of the difference (Student's t) holds 0."""
+    runs = (result.successes, usual.successes)
+    if min(map(len, runs)) < 2:
+        return f"{result.mean:.3f} against {usual.mean:.3f}; one seed says nothing of the noise", False
+    freedom = sum(map(len, runs)) - 2
+    width = _STUDENT.get(freedom, 1.96) * sum(float(np.var(own, ddof=1)) / len(own) for own in runs) ** 0.5
+    change = result.mean - usual.mean
+    return f"{result.mean:.3f} against {usual.mean:.3f}, {change:+.3f} ± {width:.3f}; wanted within the seeds' noise", abs(change) <= width
+
+
 def as_markdown(results: dict[str, dict[Cell, Result]], bases: dict[str, float]) -> str:
     """The whole study as text."""
     lines = []
@@ -120,5 +132,10 @@ def as_markdown(results: dict[str, dict[Cell, Result]], bases: dict[str, float])
         for result in sorted(cells.values(), key=lambda result: -result.mean):
             width = "" if result.half_width == float("inf") else f" ± {result.half_width:.3f}"
             lines.append(f"| {result.cell.name} | {result.mean:.3f}{width} | {len(result.successes)} | {result.lowest:+.3f} |")
-        lines += ["", *(f"- {'yes' if held else 'NO'}: {text}" for text, held in claims(cells)), ""]
+        said = claims(cells)
+        like = PROBLEMS[problem].like if problem in PROBLEMS else ""
+        if TUNER in cells and TUNER in results.get(like, {}):
+            text, held = unchanged(cells[TUNER], results[like][TUNER])
+            said.append((f"compared with {like}: {text}", held))
+        lines += ["", *(f"- {'yes' if held else 'NO'}: {text}" for text, held in said), ""]
     return "\n".join(lines)

@@ -53,6 +53,16 @@ def test_claims_are_judged_with_their_figures(folder):
     assert [result.cell.name for result in controls(results)] == ["prodigy"]
 
 
+def test_a_condition_is_compared_with_the_usual_one_by_the_noise_of_the_seeds(folder):
+    write(folder, "lift-batch-64", TUNER, [0.8, 0.9, 0.82])
+    write(folder, "lift-gradient-1e3", TUNER, [0.5, 0.52, 0.51])
+    write(folder, "lift-batch-512", TUNER, [0.85])
+    text = as_markdown(read_results(folder), {})
+    assert "- yes: compared with lift: 0.840 against 0.850, -0.010 ± 0.117; wanted within the seeds' noise" in text
+    assert "- NO: compared with lift: 0.510 against 0.850, -0.340 ±" in text
+    assert "one seed says nothing of the noise" in text
+
+
 def test_the_picture_is_drawn_also_from_few_results(folder, tmp_path):
     path = draw_study(read_results(folder), {"lift": 0.5}, tmp_path / "study.png")
     assert path.read_bytes().startswith(b"\x89PNG")
