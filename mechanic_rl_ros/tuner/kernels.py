@@ -40,11 +40,17 @@ def place(directions: Sequence[Tensor], references: Sequence[Tensor], values: Se
     """
     library = library_for(directions, references, values)
     if library is None:
-        return _sum([_place_one(*parts, scale) for parts in zip(directions, references, values, decays, strict=True)])
-    out = torch.empty(len(directions), 2, dtype=torch.float64)
-    columns = (pointers(directions), pointers(references), pointers(values), sizes(directions))
-    library.mechanic_place(len(directions), *columns, numbers(map(float, decays)), float(scale), torch.get_num_threads(), out.data_ptr())
-    return out.sum(dim=0)
+        found = _sum([_place_one(*parts, scale) for parts in zip(directions, references, values, decays, strict=True)])
+    else:
+        out = torch.empty(len(directions), 2, dtype=torch.float64)
+        columns = (pointers(directions), pointers(references), pointers(values), sizes(directions))
+        library.mechanic_place(len(directions), *columns, numbers(map(float, decays)), float(scale), torch.get_num_threads(), out.data_ptr())
+        found = out.sum(dim=0)
+    if found.is_cuda or bool(torch.isfinite(found).all()):
+        return found
+    # Squares that single precision cannot hold, after a gradient of 1e19: the next slopes must be numbers all the same.
+    wide = [(_flat(direction).double(), _flat(value).double()) for direction, value in zip(directions, values, strict=True)]
+    return _sum([(torch.dot(direction, value), _square(value)) for direction, value in wide])
 
 
 def _place_one(direction: Tensor, reference: Tensor, value: Tensor, decay: Any, scale: Tensor) -> tuple[Tensor, Tensor]:

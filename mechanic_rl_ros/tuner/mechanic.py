@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.tuner.kernels import place, products
+from mechanic_rl_ros.tuner.saved_state import fitting_state
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 SCALE_BOUND = 1e8
@@ -57,8 +58,9 @@ class Mechanic(torch.optim.Optimizer):
     without gradient keeps its D. Without any gradient nothing happens. ``state_dict`` is keyed by position and continues bit-equally; it consists of
     tensors and plain data.
 
-    On a CUDA device nothing in a step waits for the host when the base is fused (Adam, AdamW, SGD, Adagrad), so that a step can be captured in a graph;
-    other bases cost one synchronisation, for the test of finiteness.
+    On a CUDA device nothing in a step waits for the host when the base is fused (Adam, AdamW, SGD, Adagrad), but for the first step of every parameter,
+    and all state stays where it is in memory, so that later steps can be captured in a graph (Adam and AdamW with ``capturable``, as torch wants it);
+    other bases cost one synchronisation, for the test of finiteness. Not tried on a device yet.
 
     Attributes:
         base: The optimizer whose steps are scaled; its parameter groups are the tuner's.
@@ -92,6 +94,7 @@ class Mechanic(torch.optim.Optimizer):
         self.base = base
         self.betas, self.s_init, self.s_decay, self.eps = tuple(betas), s_init, s_decay, eps
         self._bettors, self._inner, self._skipped = _zeros(4, len(self.betas)), _zeros(2), torch.zeros((), dtype=torch.int64)
+        self._decays = torch.tensor(self.betas, dtype=torch.float64)  # betas, where the bettors are
         self._on_direction = type(base) in _STATIONARY
         super().__init__(base.param_groups, base.defaults)
         self.param_groups = base.param_groups  # the same list: what a scheduler does to one holds for both
@@ -127,34 +130,42 @@ class Mechanic(torch.optim.Optimizer):
         fresh = [tensor for group in self.param_groups for tensor in group["params"] if tensor.grad is not None]
         if not fresh:
             return loss
-        for tensor in fresh:
-            self._begin(tensor)
+        began = sum(self._begin(tensor) for tensor in fresh)
         slope, gradient_square = self._slope().unbind()
-        finite = torch.isfinite(slope + gradient_square)
-        if not self._waits_for_host():
-            self._move(slope, gradient_square, finite)
+        h = slope + self._pull(gradient_square)
+        finite = torch.isfinite(h + gradient_square)
+        if not (began or self._waits_for_host()):
+            self._move(h, finite)
         elif bool(finite):
-            self._move(slope, gradient_square)
+            self._move(h)
         self._skipped += ~finite
         return loss
 
     def _waits_for_host(self) -> bool:
-        """Whether the host looks at the gradients before it goes on. On the processor that costs nothing; a fused base can be told not to move."""
+        """Whether the host looks at the gradients before it goes on. On the processor that costs nothing; a fused base can be told not to move.
+
+        Not in the first step of a parameter, though: SGD would take for its momentum what is in memory that it has not written yet.
+        """
         return not (self._bettors.is_cuda and getattr(self.base, "_step_supports_amp_scaling", False))
 
-    def _begin(self, tensor: Tensor) -> None:
+    def _begin(self, tensor: Tensor) -> bool:
+        """Makes the state of a parameter; False if it is there already."""
         if tensor in self.state:
-            return
+            return False
         if tensor.is_complex() or tensor.grad is None or tensor.grad.is_sparse:
             raise TypeError("Mechanic takes dense real gradients only")
         if not self.state:
-            self._bettors, self._inner, self._skipped = (kept.to(tensor.device) for kept in (self._bettors, self._inner, self._skipped))
+            self._place_numbers(tensor.device, self._bettors, self._inner, self._skipped)
         reference = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
         direction = torch.zeros_like(reference)
         self.state[tensor] = {"reference": reference, "direction": direction}
         if self._on_direction and tensor in self.base.state:
-            self.base.state[direction] = self.base.state.pop(tensor)
+            self.base.state[direction] = _of_precision(self.base.state.pop(tensor), direction)
         self._inner[1] += reference.double().square().sum()
+        return True
+
+    def _place_numbers(self, device: torch.device, bettors: Tensor, inner: Tensor, skipped: Tensor) -> None:
+        self._bettors, self._inner, self._skipped, self._decays = (kept.to(device) for kept in (bettors, inner, skipped, self._decays))
 
     def _known(self) -> list[Tensor]:
         """Parameters that have had a gradient, in the order of the groups."""
@@ -171,26 +182,28 @@ class Mechanic(torch.optim.Optimizer):
                 total[1] += found[1]
         return total
 
-    def _move(self, slope: Tensor, gradient_square: Tensor, finite: Tensor | None = None) -> None:
-        """The step itself. With ``finite``, a tensor that says whether it is to have an effect."""
-        bettors = self._bet(slope, gradient_square)
-        self._bettors = bettors if finite is None else torch.where(finite, bettors, self._bettors)
+    def _pull(self, gradient_square: Tensor) -> Tensor:
+        """What the pull towards the origin adds to the slope."""
+        inner, square = self._inner.unbind()
+        return self.s_decay * self.scale * gradient_square.sqrt() / (square.sqrt() + self.eps) * inner
+
+    def _move(self, h: Tensor, finite: Tensor | None = None) -> None:
+        """The step itself. With ``finite``, a tensor that says whether it is to have an effect. What a captured graph reads again is written in place."""
+        bettors = self._bet(h)
+        self._bettors.copy_(bettors if finite is None else torch.where(finite, bettors, self._bettors))
         decays = self._step_base(finite)
         known = self._known()
         states = [self.state[tensor] for tensor in known]
         directions, references = [state["direction"] for state in states], [state["reference"] for state in states]
-        self._inner = place(directions, references, known, [decays.get(tensor, 0.0) for tensor in known], self.scale)
+        self._inner.copy_(place(directions, references, known, [decays.get(tensor, 0.0) for tensor in known], self.scale))
 
-    def _bet(self, slope: Tensor, gradient_square: Tensor) -> Tensor:
-        """m, v, r, s after a gradient, float64 (4, n): one bettor per beta, S is the sum of what they stake."""
+    def _bet(self, h: Tensor) -> Tensor:
+        """m, v, r, s after a slope, float64 (4, n): one bettor per beta, S is the sum of what they stake."""
         m, v, r, s = self._bettors.unbind()
-        pull = self.s_decay * s.sum() * gradient_square.sqrt() / (self._inner[1].sqrt() + self.eps)
-        h = slope + pull * self._inner[0]
-        betas = torch.tensor(self.betas, dtype=m.dtype, device=m.device)
-        m = torch.maximum(betas * m, h.abs())
-        v = betas.square() * v + h.square()
+        m = torch.maximum(self._decays * m, h.abs())
+        v = self._decays.square() * v + h.square()
         denominator = v.sqrt() + self.eps
-        r = torch.minimum((betas * r - s * h).clamp_min(0.0), SCALE_BOUND * denominator)
+        r = torch.minimum((self._decays * r - s * h).clamp_min(0.0), SCALE_BOUND * denominator)
         s = (self.s_init * m / len(self.betas) + r) / denominator
         return torch.stack([m, v, r, s])
 
@@ -201,11 +214,33 @@ class Mechanic(torch.optim.Optimizer):
                 self.base.step()
             return decays
         before = [(tensor, tensor.detach().clone()) for tensor in self._known() if tensor.grad is not None]
-        self.base.step()
+        with self._full_precision() as stepped:
+            self.base.step()
         for tensor, start in before:
             direction = self.state[tensor]["direction"]
-            direction.add_(tensor.to(direction.dtype) - start.to(direction.dtype))
+            direction.add_(stepped.get(tensor, tensor) - start)
         return {}
+
+    @contextmanager
+    def _full_precision(self) -> Iterator[dict[Tensor, Tensor]]:
+        """Lets the base step copies, in the precision of D, of parameters of lower precision, which would not feel a small step."""
+        low = [tensor for tensor in self._known() if tensor.dtype != self.state[tensor]["direction"].dtype]
+        copies = {tensor: tensor.detach().to(self.state[tensor]["direction"].dtype) for tensor in low}
+        kept = [(group, group["params"]) for group in self.param_groups]
+        for tensor, copy in copies.items():
+            copy.grad = None if tensor.grad is None else tensor.grad.to(copy.dtype)
+            if tensor in self.base.state:
+                self.base.state[copy] = _of_precision(self.base.state.pop(tensor), copy)
+        try:
+            for group, tensors in kept:
+                group["params"] = [copies.get(tensor, tensor) for tensor in tensors]
+            yield copies
+        finally:
+            for group, tensors in kept:
+                group["params"] = tensors
+            for tensor, copy in copies.items():
+                if copy in self.base.state:
+                    self.base.state[tensor] = self.base.state.pop(copy)
 
     @contextmanager
     def _directions_as_parameters(self) -> Iterator[None]:
@@ -261,23 +296,32 @@ class Mechanic(torch.optim.Optimizer):
         """Goes on where another tuner of the same parameters stopped, in a new process too. The parameters themselves are loaded by their model.
 
         Raises:
-            ValueError: It was saved from other parameter groups.
+            ValueError: It was saved from other parameter groups, parameters of other shapes, or with other betas. Nothing was loaded.
         """
         groups, tensors = self.param_groups, [tensor for group in self.param_groups for tensor in group["params"]]
+        numbers = {name: value.detach().clone() for name, value in state_dict["tuner"].items()}
+        state = fitting_state(groups, state_dict)
+        if numbers["bettors"].shape != self._bettors.shape:
+            raise ValueError(f"the state has {numbers['bettors'].shape[-1]} bettors, this tuner {len(self.betas)}: use the betas that it was saved with")
         self.state.clear()
-        for index, saved in state_dict["state"].items():
-            self.state[tensors[int(index)]] = {name: value.detach().clone().to(tensors[int(index)].device) for name, value in saved.items()}
+        self.state.update({tensors[index]: saved for index, saved in state.items()})
         with self._directions_as_parameters():
             self.base.load_state_dict({"state": state_dict["base"], "param_groups": state_dict["param_groups"]})
         for group, loaded in zip(groups, self.base.param_groups, strict=True):
             group.update({name: value for name, value in loaded.items() if name != "params"})
         self.base.param_groups = groups  # still the same list: a scheduler may know it
-        tuner = {name: value.detach().clone().to(tensors[0].device) for name, value in state_dict["tuner"].items()}
-        self._bettors, self._inner, self._skipped = tuner["bettors"], tuner["inner"], tuner["skipped"]
+        self._place_numbers(tensors[0].device, **numbers)
 
     def __getstate__(self) -> dict[str, Any]:
         hidden = ("_optimizer_", "_zero_grad_profile", "_warned_capturable")
-        return {name: value for name, value in self.__dict__.items() if not name.startswith(hidden)}
+        # A scheduler puts a ``step`` into its optimizer that steps that one, whoever copies it.
+        return {name: value for name, value in self.__dict__.items() if not name.startswith(hidden) and name != "step"}
+
+
+def _of_precision(state: dict[str, Any], tensor: Tensor) -> dict[str, Any]:
+    """State of a base for ``tensor`` instead of a parameter of lower precision."""
+    low = (torch.float16, torch.bfloat16)
+    return {name: value.to(tensor.dtype) if isinstance(value, Tensor) and value.dtype in low else value for name, value in state.items()}
 
 
 def _zeros(*shape: int) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 from mechanic_rl_ros.tuner import relative_passes
 from mechanic_rl_ros.tuner.kernels import library_for, numbers, pointers, sizes
 from mechanic_rl_ros.tuner.relative_passes import Columns, Numbers
+from mechanic_rl_ros.tuner.saved_state import fitting_state
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 S_DECAY = 0.01
@@ -48,9 +49,10 @@ class RelativeMechanic(torch.optim.Optimizer):
     A loss in another unit gives the same steps, as long as its gradients stay between about 1e-12 and 1e18, where single precision can square them.
 
     The state is kept in fp32 for parameters of lower precision: four buffers of the size of the parameters (x_ref, D, x, second moment).
-    Float32 parameters on the processor are moved by compiled code, in two passes over memory.
+    Float32 parameters on the processor are moved by compiled code, in two passes over memory. On a CUDA device a step waits for the host once, to see
+    whether its sums are finite; it cannot be captured in a graph.
 
-    A gradient that is not finite (or beyond 1e18) is skipped as a whole and counted in ``skipped``. Tensors without gradient stay as they are.
+    A gradient that is not finite (or beyond 1e18) leaves the step of its group out as a whole, counted in ``skipped``. Tensors without gradient stay as they are.
     ``state_dict`` is keyed by position and continues bit-equally.
     """
 
@@ -95,13 +97,13 @@ class RelativeMechanic(torch.optim.Optimizer):
         """Goes on where another tuner of the same parameters stopped, in a new process too. The parameters themselves are loaded by their model.
 
         Raises:
-            ValueError: It was saved from other parameter groups.
+            ValueError: It was saved from other parameter groups, or parameters of other shapes. Nothing was loaded.
         """
+        state = fitting_state(self.param_groups, state_dict, {"bettors": (4, len(BETAS)), "step": ()})
         super().load_state_dict(state_dict)
         tensors = [tensor for group in self.param_groups for tensor in group["params"]]
-        for index, saved in state_dict["state"].items():  # once more: torch would round all of it to the precision of the parameter
-            own = self.state[tensors[int(index)]]
-            own.update({name: value.detach().to(own[name].device).clone(memory_format=torch.contiguous_format) for name, value in saved.items()})
+        for index, saved in state.items():  # once more: torch rounds all of it to the precision of the parameter
+            self.state[tensors[index]] = saved
 
 
 def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) -> None:

@@ -86,17 +86,33 @@ def test_it_equals_its_readable_twin_in_double_precision(base):
     assert twin.scale > 0.0
 
 
+ROUNDED = {"NAdam with decoupled decay": 2e-4, "Adagrad": 2e-4}
+"""Bases that keep sums or products in single precision over all steps; on their own, without a tuner, they are as far from double precision."""
+
+
+def assert_same_way(parameters, others, tolerance, start):
+    """Relative to the way that was gone: a tuner that moves nothing is not equal to one that does."""
+    for a, b, begin in zip(parameters, others, start, strict=True):
+        way = (b - begin).detach()
+        least = 2.0**-24 * float(b.norm())  # parameters of single precision are no nearer
+        assert 1e3 * least < float(way.norm())
+        assert float((a.double() - b).norm()) < tolerance * float(way.norm()) + least
+
+
 @pytest.mark.parametrize("base", [name for name in BASES if "looks" not in name])
 @pytest.mark.parametrize("native", [True, False], ids=["native", "torch"])
 def test_it_equals_its_twin_in_single_precision(base, native, monkeypatch):
     if not native:
         monkeypatch.setattr(kernels, "_library", lambda: None)
-    mine, plain = make_parameters(torch.float32), make_parameters(torch.float32)
-    exact = [torch.nn.Parameter(tensor.detach().double()) for tensor in plain]
-    follow(Mechanic(BASES[base](groups(mine))), mine, recorded())
-    follow(ReferenceMechanic(BASES[base](groups(exact))), exact, [[None if g is None else g.float().double() for g in row] for row in recorded()])
-    for a, b in zip(mine, exact, strict=True):
-        torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-5)
+    mine = make_parameters(torch.float32)
+    exact = [torch.nn.Parameter(tensor.detach().double()) for tensor in mine]
+    start = [tensor.detach().clone() for tensor in exact]
+    tuner = follow(Mechanic(BASES[base](groups(mine)), s_init=1e-2), mine, recorded())
+    record = [[None if g is None else g.float().double() for g in row] for row in recorded()]
+    twin = follow(ReferenceMechanic(BASES[base](groups(exact)), s_init=1e-2), exact, record)
+    tolerance = ROUNDED.get(base, 1e-5)
+    assert float(tuner.scale) == pytest.approx(twin.scale, rel=tolerance)
+    assert_same_way(mine, exact, tolerance, start)
 
 
 def test_the_kernels_of_the_package_are_built_and_used():
@@ -129,25 +145,100 @@ def test_the_kernels_equal_torch(sizes, threads, monkeypatch):
 def test_a_gradient_that_is_not_finite_skips_the_step_and_harms_nothing_after_it(bad, dtype):
     record = recorded(20, missing=False)
     clean, hurt = make_parameters(dtype), make_parameters(dtype)
-    follow(Mechanic(torch.optim.AdamW(clean, lr=0.1)), clean, record)
+    start = [tensor.detach().clone() for tensor in clean]
+    follow(Mechanic(torch.optim.AdamW(clean, lr=0.1), s_init=0.1), clean, record)
     poison = [gradient.clone() for gradient in record[3]]
     poison[0][1, 1] = bad
-    tuner = follow(Mechanic(torch.optim.AdamW(hurt, lr=0.1)), hurt, [*record[:10], poison, *record[10:]])
+    tuner = follow(Mechanic(torch.optim.AdamW(hurt, lr=0.1), s_init=0.1), hurt, [*record[:10], poison, *record[10:]])
     assert tuner.skipped == 1
+    assert not any(torch.equal(a, b) for a, b in zip(clean, start, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(clean, hurt, strict=True))
 
 
-def test_a_step_that_may_not_ask_whether_the_gradient_is_finite_skips_it_all_the_same(monkeypatch):
+FUSED = {
+    "AdamW": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
+    "SGD with momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1, fused=True),
+}
+
+
+@pytest.mark.parametrize("base", FUSED)
+@pytest.mark.parametrize("place", [0, 10])
+def test_a_step_that_may_not_ask_whether_the_gradient_is_finite_skips_it_all_the_same(base, place, monkeypatch):
     record = recorded(20, missing=False)
     poison = [gradient * math.nan for gradient in record[3]]
     clean, hurt = make_parameters(torch.float32), make_parameters(torch.float32)
-    follow(Mechanic(torch.optim.AdamW(clean, lr=0.1, fused=True)), clean, record)
-    tuner = Mechanic(torch.optim.AdamW(hurt, lr=0.1, fused=True))
+    start = [tensor.detach().double() for tensor in clean]
+    follow(Mechanic(FUSED[base](clean), s_init=0.1), clean, record)
+    tuner = Mechanic(FUSED[base](hurt), s_init=0.1)
     monkeypatch.setattr(Mechanic, "_waits_for_host", lambda self: False)
-    follow(tuner, hurt, [*record[:10], poison, *record[10:]])
+    follow(tuner, hurt, [*record[:place], poison, *record[place:]])
     assert tuner.skipped == 1
-    for a, b in zip(clean, hurt, strict=True):
+    assert_same_way(hurt, [tensor.double() for tensor in clean], 1e-5, start)
+
+
+def test_what_a_captured_graph_reads_again_stays_where_it_is(monkeypatch):
+    monkeypatch.setattr(Mechanic, "_waits_for_host", lambda self: False)
+    parameters = make_parameters(torch.float32)
+    tuner = Mechanic(torch.optim.AdamW(parameters, lr=0.1, fused=True))
+    record = recorded(6, missing=False)
+
+    def places():
+        own = [tuner._bettors, tuner._inner, tuner._skipped, tuner._decays, *parameters]
+        states = [*tuner.state.values(), *tuner.base.state.values()]
+        return [tensor.data_ptr() for tensor in (*own, *(value for state in states for value in state.values()))]
+
+    follow(tuner, parameters, record[:2])
+    before = places()
+    follow(tuner, parameters, record[2:])
+    assert places() == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_captured_step_goes_the_way_of_steps_that_are_not_captured():
+    record = recorded(12, missing=False)
+    usual, captured = make_parameters(torch.float32, "cuda"), make_parameters(torch.float32, "cuda")
+
+    def make(parameters):
+        return Mechanic(torch.optim.AdamW(parameters, lr=0.1, fused=True, capturable=True), s_init=0.1)
+
+    follow(make(usual), usual, [[gradient.cuda() for gradient in row] for row in record])
+    tuner = make(captured)
+    gradients = [torch.zeros_like(tensor) for tensor in captured]
+    for tensor, gradient in zip(captured, gradients, strict=True):
+        tensor.grad = gradient
+
+    def set_gradients(row):
+        for gradient, value in zip(gradients, row, strict=True):
+            gradient.copy_(value)
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for row in record[:3]:
+            set_gradients(row)
+            tuner.step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    kept = copy.deepcopy([*(tensor.detach() for tensor in captured), tuner._bettors])
+    with torch.cuda.graph(graph, stream=stream):
+        tuner.step()
+    assert all(torch.equal(a, b) for a, b in zip(kept, [*captured, tuner._bettors], strict=True)), "capturing is no step"
+    for row in record[3:]:
+        set_gradients(row)
+        graph.replay()
+    torch.cuda.synchronize()
+    for a, b in zip(usual, captured, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_a_finite_gradient_that_is_far_too_large_leaves_numbers_behind():
+    parameters = make_parameters(torch.float32)
+    tuner = Mechanic(torch.optim.SGD(parameters, lr=1.0, momentum=0.9), s_init=0.1)
+    record = recorded(20, missing=False)
+    outsized = [torch.full_like(gradient, 2e18) for gradient in record[0]]
+    follow(tuner, parameters, [*record[:5], outsized, *record[5:]])
+    assert tuner.skipped == 0
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in (*parameters, tuner._bettors, tuner._inner))
 
 
 def test_all_gradients_missing_is_no_step():
@@ -187,6 +278,18 @@ def test_the_scale_grows_while_gradients_agree_and_stays_finite_for_ever(s_decay
     assert bool(torch.isfinite(parameter).all())
 
 
+@pytest.mark.parametrize("origin", [1.0, 1e4])
+def test_the_pull_ends_the_way_a_little_beyond_the_origin_or_at_its_own_scale(origin):
+    parameter = torch.nn.Parameter(torch.full((3,), origin, dtype=torch.float64))
+    tuner = Mechanic(torch.optim.SGD([parameter], lr=1.0))
+    for _ in range(3000):
+        parameter.grad = torch.full((3,), 1e-3, dtype=torch.float64)
+        tuner.step()
+    assert float(tuner.scale) <= 6 * SCALE_BOUND
+    gone, summed = (parameter.detach() - origin).abs().max(), tuner.state[parameter]["direction"].abs().max()
+    assert float(gone) < 1.2 * max(100.0 * float(summed), 1.5 * origin), "a scale of 1 / s_decay, or a little beyond the origin"
+
+
 def test_bfloat16_parameters_learn_what_is_smaller_than_their_resolution():
     parameter = torch.nn.Parameter(torch.ones(64, dtype=torch.bfloat16))
     tuner = Mechanic(torch.optim.SGD([parameter], lr=1e-5), s_init=1.0)
@@ -196,6 +299,62 @@ def test_bfloat16_parameters_learn_what_is_smaller_than_their_resolution():
     assert tuner.state[parameter]["direction"].dtype == torch.float32
     assert float(tuner.state[parameter]["direction"].mean()) == pytest.approx(-400e-5, rel=1e-3)
     assert float(parameter.detach().mean()) < 1.0
+
+
+class OwnSgd(torch.optim.SGD):
+    """A base of which nobody knows whether it looks at the parameters."""
+
+
+def test_bfloat16_parameters_learn_it_with_any_base():
+    parameter = torch.nn.Parameter(torch.ones(64, dtype=torch.bfloat16))
+    tuner = Mechanic(OwnSgd([parameter], lr=1e-5, momentum=0.5), s_init=1.0)
+    for _ in range(400):
+        parameter.grad = torch.ones_like(parameter)
+        tuner.step()
+    assert float(tuner.state[parameter]["direction"].mean()) == pytest.approx(-800e-5, rel=1e-2)
+    assert float(parameter.detach().mean()) < 1.0
+    assert parameter.dtype == torch.bfloat16
+    assert tuner.param_groups[0]["params"] == [parameter]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda p: torch.optim.AdamW(p), lambda p: torch.optim.SGD(p, momentum=0.9, fused=True), lambda p: torch.optim.Adagrad(p, fused=True)]
+)
+def test_a_base_that_was_in_use_with_bfloat16_parameters_goes_on_in_full_precision(make):
+    parameters = make_parameters(torch.bfloat16)
+    record = recorded(20, missing=False)
+    base = follow(make(parameters), parameters, record[:10])
+    tuner = follow(Mechanic(base, s_init=0.1), parameters, record[10:])
+    assert float(tuner.scale) > 0.0
+    kept = [value for state in base.state.values() for value in state.values() if isinstance(value, torch.Tensor) and value.dim()]
+    assert kept
+    assert all(value.dtype == torch.float32 for value in kept)
+
+
+def test_a_state_that_does_not_fit_is_refused_and_nothing_is_loaded():
+    parameters, others = make_parameters(), [torch.nn.Parameter(torch.zeros(9)) for _ in SHAPES]
+    saved = follow(Mechanic(torch.optim.AdamW(groups(parameters))), parameters, recorded(10)).state_dict()
+    for other, words in (
+        (Mechanic(torch.optim.AdamW(groups(others))), "was saved with shape"),
+        (Mechanic(torch.optim.AdamW(others)), "parameter groups"),
+        (Mechanic(torch.optim.AdamW(groups(make_parameters())), betas=(0.9, 0.99)), "6 bettors, this tuner 2"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            other.load_state_dict(saved)
+        assert not other.state
+        assert not other.base.state
+
+
+def test_a_copy_with_a_scheduler_steps_its_own_parameters():
+    mine = make_parameters()
+    tuner = Mechanic(torch.optim.AdamW(mine, lr=1.0), s_init=0.1)
+    torch.optim.lr_scheduler.LambdaLR(tuner, lambda step: 0.9**step)
+    follow(tuner, mine, recorded(5))
+    other, theirs = copy.deepcopy((tuner, mine))
+    before = [[tensor.detach().clone() for tensor in parameters] for parameters in (mine, theirs)]
+    follow(other, theirs, recorded(5, seed=2))
+    assert all(torch.equal(a, b) for a, b in zip(mine, before[0], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(theirs, before[1], strict=True))
 
 
 @pytest.mark.parametrize("base", ["SGD with momentum and decay", "AdamW, fused", "a base that looks at the parameters"])

@@ -257,3 +257,32 @@ def test_it_can_be_copied_and_take_another_group():
     descend(tuner, [*parameters, late], 3)
     assert len(tuner.averages()) == 3
     assert not torch.equal(late.detach(), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [([(50, 3), (4,)], "was saved with shape"), ([(5, 3)], "parameter groups")],
+    ids=["larger tensors", "fewer tensors"],
+)
+def test_a_state_that_does_not_fit_is_refused_and_nothing_is_loaded(others, words):
+    parameters = make_parameters()
+    tuner = RelativeMechanic(parameters)
+    descend(tuner, parameters, 3)
+    other = RelativeMechanic([torch.nn.Parameter(torch.zeros(shape)) for shape in others])
+    with pytest.raises(ValueError, match=words):
+        other.load_state_dict(tuner.state_dict())
+    assert not other.state
+
+
+def test_a_state_of_another_precision_goes_on_in_that_of_the_parameters(passes):
+    wide = [torch.nn.Parameter(tensor.detach().double()) for tensor in make_parameters()]
+    tuner = RelativeMechanic(wide)
+    descend(tuner, wide, 10)
+    parameters = [torch.nn.Parameter(tensor.detach().float()) for tensor in wide]
+    other = RelativeMechanic(parameters)
+    other.load_state_dict(tuner.state_dict())
+    descend(tuner, wide, 10, noise=0.0)
+    descend(other, parameters, 10, noise=0.0)
+    assert other.skipped == 0
+    for a, b in zip(parameters, wide, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
