@@ -22,9 +22,7 @@ def study(
             "lift-batch-512, lift-width-1 (which the following are compared with), lift-width-0.5, lift-width-4."
         ),
     ] = "lift,push,reach",
-    cells: Annotated[
-        str, typer.Option(help="What to compare, separated by commas: tuner, controls, grid, ablations, or names such as prodigy.")
-    ] = "tuner,controls,grid",
+    cells: Annotated[str, typer.Option(help="What to compare, separated by commas: tuner, controls, grid, or names such as prodigy.")] = "tuner,controls,grid",
     algorithms: Annotated[
         bool, typer.Option("--algorithms", help="Compare every learner instead, with the tuner and with AdamW at the best pair of rates in this folder's grid.")
     ] = False,
@@ -101,9 +99,9 @@ def _cells(names: list[str]) -> list[Any]:
         UserError: A name is unknown.
     """
     from mechanic_rl_ros.study.table import TUNER
-    from mechanic_rl_ros.study.tuners import ABLATIONS, CONTROLS, Cell, grid
+    from mechanic_rl_ros.study.tuners import CONTROLS, Cell, grid
 
-    groups = {"tuner": [TUNER], "controls": [Cell(name) for name in CONTROLS], "grid": grid(), "ablations": [Cell(name) for name in ABLATIONS]}
+    groups = {"tuner": [TUNER], "controls": [Cell(name) for name in CONTROLS], "grid": grid()}
     single = {cell.name: cell for group in groups.values() for cell in group}
     found: list[Cell] = []
     for name in names:

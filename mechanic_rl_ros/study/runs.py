@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,11 +17,12 @@ import torch
 from mechanic_rl_ros.algorithms.registry import learner_of
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.evaluation import evaluate
-from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.checkpoint import WEIGHTS, Checkpoint
+from mechanic_rl_ros.policy.weights import WeightsError
 from mechanic_rl_ros.practice import Practised, practise
 from mechanic_rl_ros.replay.atomic import write_atomically
 from mechanic_rl_ros.study.problems import base_policy, problem_of
-from mechanic_rl_ros.study.tuners import Cell, factory
+from mechanic_rl_ros.study.tuners import Cell, Ruined, factory
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,14 @@ class StudySettings:
     checks: int = 3
     first_scene: int = 500_000
 
-    def say(self) -> dict[str, int]:
+    def say(self, problem: str, learner: str | None = None) -> dict[str, int | str]:
         """What a result depends on, as plain data that lies beside it. Looks on the way change nothing."""
-        return {"episodes": self.episodes, "scenes": self.scenes, "first_scene": self.first_scene}
+        base = sha256((base_policy(problem, self.folder / "bases") / WEIGHTS).read_bytes())
+        said: dict[str, int | str] = {"episodes": self.episodes, "scenes": self.scenes, "first_scene": self.first_scene, "base": base.hexdigest()[:12]}
+        if learner is not None:
+            config = json.dumps(asdict(learner_of(learner).Config.from_yaml()), sort_keys=True)
+            said["config"] = sha256(config.encode()).hexdigest()[:12]
+        return said
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,8 @@ def run_all(settings: StudySettings, runs: Iterable[Run], workers: int, done: Ca
     missing = [run for run in runs if not run.path(settings.folder).exists()]
     for run in runs:
         if run not in missing:
-            require_same(settings, json.loads(run.path(settings.folder).read_text()), run.path(settings.folder))
+            place = run.path(settings.folder)
+            require_same(settings.say(run.problem, run.cell.learner), json.loads(place.read_text()), place)
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start) as pool:
         pending = {pool.submit(make_run, settings, run): run for run in missing}
         try:
@@ -87,7 +95,7 @@ def run_all(settings: StudySettings, runs: Iterable[Run], workers: int, done: Ca
 
 
 def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
-    """Practises, evaluates and writes the result."""
+    """Practises, evaluates and writes the result. A policy that step sizes have ruined beyond acting solves nothing, and why is written down."""
     problem, kind = problem_of(run.problem), learner_of(run.cell.learner)
     config = replace(kind.Config.from_yaml(), batch_size=problem.batch, guard=False)  # what a tuner ruins is to be seen
     base = kind.prepare(config, Checkpoint.load(base_policy(run.problem, settings.folder / "bases")), run.seed)
@@ -119,21 +127,27 @@ def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
             }
         )
 
-    practise(base, config, run.seed, settings.episodes, problem.latency, watch, factory(run.cell, problem.gradient))
-    record = {"problem": run.problem, **asdict(run.cell), "seed": run.seed, "success": curve[-1]["success"], "curve": curve, "settings": settings.say()}
+    ruined = ""
+    try:
+        practise(base, config, run.seed, settings.episodes, problem.latency, watch, factory(run.cell, problem.gradient))
+    except (Ruined, WeightsError) as error:
+        ruined = str(error)
+        curve.append({"episodes": settings.episodes, "success": 0.0, "base": fmean(outcomes), "best_of_n": False})
+    said = settings.say(run.problem, run.cell.learner)
+    record = {"problem": run.problem, **asdict(run.cell), "seed": run.seed, "success": curve[-1]["success"], "ruined": ruined, "curve": curve, "settings": said}
     path = run.path(settings.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(record, indent=1).encode())
     return record
 
 
-def require_same(settings: StudySettings, record: dict[str, Any], path: Path) -> None:
+def require_same(own: dict[str, int | str], record: dict[str, Any], path: Path) -> None:
     """Keeps results of different settings apart.
 
     Raises:
         UserError: The record was made with other ones.
     """
-    theirs, own = record.get("settings", {}), settings.say()
+    theirs = record.get("settings", {})
     for name in own:
         if theirs.get(name) != own[name]:
             raise UserError(f"{path} was made with {name} {theirs.get(name)}, not {own[name]}: use the same, or another --output")
@@ -151,12 +165,12 @@ def base_outcomes(settings: StudySettings, problem: str, workers: int, check: bo
         scenes = range(settings.first_scene, settings.first_scene + settings.scenes)
         result = evaluate(checkpoint, problem_of(problem).task, scenes, workers=workers, latency=problem_of(problem).latency)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({"success": result.success, "outcomes": result.outcomes, "settings": settings.say()}).encode())
+        write_atomically(path, json.dumps({"success": result.success, "outcomes": result.outcomes, "settings": settings.say(problem)}).encode())
     record = json.loads(path.read_text())
     if "outcomes" not in record:
         raise UserError(f"{path} was made by an earlier version: use another --output")
     if check:
-        require_same(settings, record, path)
+        require_same(settings.say(problem), record, path)
     return [bool(outcome) for outcome in record["outcomes"]]
 
 

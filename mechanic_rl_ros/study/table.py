@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from mechanic_rl_ros.algorithms.registry import DEFAULT
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.study.problems import PROBLEMS
-from mechanic_rl_ros.study.tuners import ABLATIONS, Cell, grid
+from mechanic_rl_ros.study.tuners import Cell, grid
 
 TUNER = Cell("relative")
 SHARE = 0.95  # of the best grid cell's mean that the tuner must reach
@@ -28,12 +28,14 @@ class Result:
     Attributes:
         cell: Which.
         successes: Success of every seed at the end.
+        seeds: Which they are, rising.
         lowest: Least gain over the base policy at any look, of any seed, on the same scenes.
         curves: Looks of every seed: ``episodes``, ``success``, robot ``minutes``.
     """
 
     cell: Cell
     successes: tuple[float, ...]
+    seeds: tuple[int, ...]
     lowest: float
     curves: tuple[tuple[dict[str, Any], ...], ...] = ()
 
@@ -45,8 +47,23 @@ class Result:
     @property
     def half_width(self) -> float:
         """Half of the 95 % interval of the mean (Student's t over seeds); infinite for one seed."""
-        n = len(self.successes)
-        return float(_STUDENT.get(n - 1, 1.96) * np.std(self.successes, ddof=1) / n**0.5) if n > 1 else float("inf")
+        return half_width(self.successes)
+
+    def on(self, seeds: Iterable[int]) -> list[float]:
+        """Success of some of the seeds, in their order."""
+        return [self.successes[self.seeds.index(seed)] for seed in seeds]
+
+
+def half_width(numbers: Sequence[float]) -> float:
+    """Half of the 95 % interval of a mean (Student's t); infinite for one number."""
+    n = len(numbers)
+    return student(n - 1) * float(np.std(numbers, ddof=1)) / n**0.5 if n > 1 else float("inf")
+
+
+def student(freedom: int) -> float:
+    """97.5 % quantile of Student's t; beyond the table by Cornish and Fisher's expansion."""
+    z = 1.959964
+    return _STUDENT.get(freedom, z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2))
 
 
 def read_results(folder: Path) -> dict[str, dict[Cell, Result]]:
@@ -72,39 +89,63 @@ def _result(cell: Cell, records: Iterable[dict[str, Any]]) -> Result:
     return Result(
         cell,
         tuple(run["success"] for run in runs),
+        tuple(run["seed"] for run in runs),
         min(look["success"] - look["base"] for run in runs for look in run["curve"]),
         tuple(tuple(run["curve"]) for run in runs),
     )
 
 
+def _with_most_seeds(results: Iterable[Result]) -> list[Result]:
+    """Those that have all seeds that any of them has, so that nobody wins by a lucky few."""
+    found = list(results)
+    most = max((len(result.seeds) for result in found), default=0)
+    return [result for result in found if len(result.seeds) == most]
+
+
+def _on_grid(results: dict[Cell, Result]) -> list[Result]:
+    return _with_most_seeds(results[cell] for cell in grid() if cell in results)
+
+
 def best_of_grid(results: dict[Cell, Result]) -> Result | None:
     """The grid cell with the highest mean, in hindsight; among those with as many seeds as any."""
-    cells = [results[cell] for cell in grid() if cell in results]
-    most = max((len(result.successes) for result in cells), default=0)
-    return max((result for result in cells if len(result.successes) == most), key=lambda result: result.mean, default=None)
+    return max(_on_grid(results), key=lambda result: result.mean, default=None)
 
 
 def controls(results: dict[Cell, Result]) -> list[Result]:
     """Other optimizers at their defaults, the best first."""
-    others = [result for cell, result in results.items() if cell.learner == DEFAULT and not cell.actor_rate and cell != TUNER and cell.tuner not in ABLATIONS]
+    others = [result for cell, result in results.items() if cell.learner == DEFAULT and not cell.actor_rate and cell != TUNER]
     return sorted(others, key=lambda result: -result.mean)
 
 
 def claims(results: dict[Cell, Result]) -> list[tuple[str, bool]]:
-    """What should hold on a problem, in words with figures, and whether it does."""
+    """What should hold on a problem, in words with figures, and whether it does. Two cells are compared on the seeds that both have."""
     own, best = results.get(TUNER), best_of_grid(results)
     if own is None:
         return []
     said = []
-    if best is not None:
-        share = own.mean / max(best.mean, 1e-9)
-        tried = sum(cell in results for cell in grid())
-        among = f"best of {tried} grid cells" + ("" if tried == len(grid()) else f", {len(grid())} are wanted")
-        said.append((f"{share:.0%} of the {among} ({best.cell.name}, {best.mean:.3f}); wanted {SHARE:.0%}", share >= SHARE))
-    for other in controls(results)[:1]:
-        said.append((f"best control is {other.cell.name} with {other.mean:.3f}; wanted no better than {own.mean:.3f}", own.mean >= other.mean))
+    if best is not None and (pair := _pair(own, best)):
+        mine, theirs, text = pair
+        cells = len(_on_grid(results))
+        among = f"best of {cells} grid cells" + ("" if cells == len(grid()) else f", {len(grid())} are wanted")
+        said.append((f"{mine / max(theirs, 1e-9):.0%} of the {among} ({best.cell.name}; {text}); wanted {SHARE:.0%}", mine >= SHARE * theirs))
+    others = _with_most_seeds(controls(results))
+    if others and (pair := _pair(own, others[0])):
+        mine, theirs, text = pair
+        said.append((f"best control is {others[0].cell.name} ({text}); wanted no better than the tuner", mine >= theirs))
     said.append((f"least gain over the base policy at any look {own.lowest:+.3f}; wanted at least {-LOSS:+.2f}", own.lowest >= -LOSS))
     return said
+
+
+def _pair(own: Result, other: Result) -> tuple[float, float, str] | None:
+    """Means on the seeds that both have, and in words with the 95 % interval of the difference; None where they share no seed."""
+    seeds = [seed for seed in own.seeds if seed in other.seeds]
+    if not seeds:
+        return None
+    mine, theirs = own.on(seeds), other.on(seeds)
+    width = half_width(np.subtract(mine, theirs).tolist())
+    noise = f" ± {width:.3f} over {len(seeds)} seeds" if len(seeds) > 1 else ", one seed"
+    change = float(np.mean(mine) - np.mean(theirs))
+    return float(np.mean(mine)), float(np.mean(theirs)), f"tuner {np.mean(mine):.3f}, it {np.mean(theirs):.3f}, difference {change:+.3f}{noise}"
 
 
 def unchanged(result: Result, usual: Result) -> tuple[str, bool]:
@@ -112,8 +153,7 @@ def unchanged(result: Result, usual: Result) -> tuple[str, bool]:
     runs = (result.successes, usual.successes)
     if min(map(len, runs)) < 2:
         return f"{result.mean:.3f} against {usual.mean:.3f}; one seed says nothing of the noise", False
-    freedom = sum(map(len, runs)) - 2
-    width = _STUDENT.get(freedom, 1.96) * sum(float(np.var(own, ddof=1)) / len(own) for own in runs) ** 0.5
+    width = student(sum(map(len, runs)) - 2) * sum(float(np.var(own, ddof=1)) / len(own) for own in runs) ** 0.5
     change = result.mean - usual.mean
     return f"{result.mean:.3f} against {usual.mean:.3f}, {change:+.3f} ± {width:.3f}; wanted within the seeds' noise", abs(change) <= width
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from mechanic_rl_ros.algorithms.registry import DEFAULT
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.tuner import Mechanic, RelativeMechanic
-from mechanic_rl_ros.tuner.relative import NUMBERS, UNIT
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 """Learning rates of the grid, for actor and critics alike."""
@@ -22,10 +21,8 @@ RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 CONTROLS = ("mechanic", "schedule-free", "prodigy", "d-adaptation", "dog", "trac", "adamw")
 """Other optimizers, at their authors' defaults."""
 
-ABLATIONS = ("no-bettor",)
-"""The tuner with a part taken out."""
-
-ACTOR_AVERAGE = 0.99  # decay of the exponential moving average that acts where an optimizer brings no average of its own
+ACTOR_AVERAGE = 0.99  # decay of the exponential moving average of the actor that acts where an optimizer brings no average of its own
+DOG_AVERAGE = 8.0  # DoG's authors: "must be combined with iterate averaging", by polynomial decay with this gamma
 
 CLIP = 1.0  # norm of the gradient, for optimizers whose step depends on it
 
@@ -60,11 +57,15 @@ def grid() -> list[Cell]:
     return [Cell("adamw", RATES[actor], RATES[critic]) for actor, critic in places]
 
 
-class Averaged:
-    """An optimizer and what acts: the parameters themselves, or their moving average."""
+class Ruined(Exception):
+    """An optimizer has led to where it cannot go on from."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], decay: float) -> None:
-        self._optimizer, self._parameters, self._decay = optimizer, parameters, decay
+
+class Averaged:
+    """An optimizer and what acts: the parameters themselves, or their average; ``weight`` of the newest in it, after so many steps."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], weight: Callable[[int], float]) -> None:
+        self._optimizer, self._parameters, self._weight, self._steps = optimizer, parameters, weight, 0
         self._averages = [parameter.detach().clone() for parameter in parameters]
 
     @property
@@ -80,10 +81,18 @@ class Averaged:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Moves the parameters and their average, after clipping the gradient, as is usual with these optimizers."""
+        """Moves the parameters and their average, after clipping the gradient, as is usual with these optimizers.
+
+        Raises:
+            Ruined: The optimizer refuses to go on, as some do where numbers are not finite any more.
+        """
         torch.nn.utils.clip_grad_norm_(self._parameters, CLIP)
-        self._optimizer.step()
-        torch._foreach_lerp_(self._averages, [parameter.detach() for parameter in self._parameters], 1.0 - self._decay)
+        try:
+            self._optimizer.step()
+        except ValueError as error:
+            raise Ruined(str(error)) from error
+        self._steps += 1
+        torch._foreach_lerp_(self._averages, [parameter.detach() for parameter in self._parameters], self._weight(self._steps))
 
     def averages(self) -> list[Tensor]:
         """What acts, in the order of the parameters."""
@@ -94,7 +103,7 @@ class ScheduleFree(Averaged):
     """Schedule-Free AdamW: its own average acts."""
 
     def __init__(self, optimizer: Any, parameters: list[torch.nn.Parameter]) -> None:
-        super().__init__(optimizer, parameters, 0.0)
+        super().__init__(optimizer, parameters, lambda steps: 1.0)
         optimizer.train()
 
     def averages(self) -> list[Tensor]:
@@ -153,11 +162,11 @@ def _factory(cell: Cell) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
             optimizer = maker(own, role)
         except ModuleNotFoundError as error:
             raise UserError(f"tuner {cell.tuner} needs the Python package {error.name}: pip install -r requirements/dev.txt") from error
-        return (
-            ScheduleFree(optimizer, own)
-            if cell.tuner in ("schedule-free", "no-bettor")
-            else Averaged(optimizer, own, ACTOR_AVERAGE if role == "actor" else 0.0)
-        )
+        if cell.tuner == "schedule-free":
+            return ScheduleFree(optimizer, own)
+        if cell.tuner == "dog":
+            return Averaged(optimizer, own, lambda steps: (1.0 + DOG_AVERAGE) / (steps + DOG_AVERAGE))
+        return Averaged(optimizer, own, lambda steps: 1.0 - ACTOR_AVERAGE if role == "actor" else 1.0)
 
     return make
 
@@ -172,13 +181,6 @@ def _makers(cell: Cell) -> dict[str, Callable[[list[torch.nn.Parameter], str], A
 
         return schedulefree.AdamWScheduleFree(parameters)
 
-    def no_bettor(parameters: list[torch.nn.Parameter], role: str) -> Any:
-        # The tuner's step and averaging, with a scale that is always 1.
-        import schedulefree
-
-        size = float(torch.nn.utils.parameters_to_vector(parameters).detach().square().mean().sqrt())
-        return schedulefree.AdamWScheduleFree(parameters, lr=UNIT * size, eps=NUMBERS.epsilon, weight_decay=NUMBERS.weight_decay)
-
     def prodigy(parameters: list[torch.nn.Parameter], role: str) -> Any:
         import prodigyopt
 
@@ -192,7 +194,7 @@ def _makers(cell: Cell) -> dict[str, Callable[[list[torch.nn.Parameter], str], A
     def dog(parameters: list[torch.nn.Parameter], role: str) -> Any:
         import dog
 
-        return dog.LDoG(parameters)
+        return dog.DoG(parameters)
 
     def trac(parameters: list[torch.nn.Parameter], role: str) -> Any:
         from trac_optimizer import start_trac
@@ -210,5 +212,4 @@ def _makers(cell: Cell) -> dict[str, Callable[[list[torch.nn.Parameter], str], A
         "dog": dog,
         "trac": trac,
         "adamw": adamw,
-        "no-bettor": no_bettor,
     }

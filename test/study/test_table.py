@@ -7,7 +7,7 @@ import pytest
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.study.picture import draw_study
-from mechanic_rl_ros.study.table import TUNER, as_markdown, best_of_grid, claims, controls, read_results
+from mechanic_rl_ros.study.table import TUNER, as_markdown, best_of_grid, claims, controls, read_results, student
 from mechanic_rl_ros.study.tuners import Cell
 
 BASE = 0.5
@@ -48,9 +48,29 @@ def test_claims_are_judged_with_their_figures(folder):
     assert [held for _, held in claims(results)] == [True, False, True]
     assert [held for _, held in claims({**results, TUNER: replace(results[TUNER], lowest=-0.06)})] == [True, False, False]
     text = as_markdown({"lift": results}, {"lift": BASE})
-    assert "- yes: 99% of the best of 3 grid cells, 49 are wanted (adamw_3e-04_1e-03, 0.860)" in text
-    assert "- NO: best control is prodigy with 0.900" in text
+    assert "- yes: 99% of the best of 2 grid cells, 49 are wanted (adamw_3e-04_1e-03; tuner 0.850, it 0.860, difference -0.010 ± 0.124 over 3 seeds)" in text, (
+        "the third has one seed only"
+    )
+    assert "- NO: best control is prodigy (tuner 0.850, it 0.900, difference -0.050" in text
     assert [result.cell.name for result in controls(results)] == ["prodigy"]
+
+
+def test_cells_are_compared_on_the_seeds_that_both_have(tmp_path):
+    write(tmp_path, "lift", TUNER, [0.5, 0.9, 0.9])
+    write(tmp_path, "lift", GOOD, [0.6])
+    write(tmp_path, "lift", Cell("prodigy"), [0.4, 0.8, 0.8])
+    write(tmp_path, "lift", Cell("dog"), [0.99])
+    results = read_results(tmp_path)["lift"]
+    grid, control, _ = claims(results)
+    assert grid[0].startswith("83% of the best of 1 grid cells")
+    assert "tuner 0.500, it 0.600, difference -0.100, one seed" in grid[0]
+    assert not grid[1]
+    assert "best control is prodigy" in control[0], "one lucky seed is no best"
+    assert control[1]
+
+
+def test_quantiles_of_student_are_right_beyond_the_table():
+    assert [round(student(freedom), 2) for freedom in (1, 4, 9, 10, 20, 100)] == [12.71, 2.78, 2.26, 2.23, 2.09, 1.98]
 
 
 def test_a_condition_is_compared_with_the_usual_one_by_the_noise_of_the_seeds(folder):

@@ -1,0 +1,66 @@
+"""Single runs of a study."""
+
+import json
+
+import pytest
+import torch
+
+from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig
+from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.study import runs
+from mechanic_rl_ros.study.runs import Run, StudySettings, base_outcomes, make_run, run_all
+from mechanic_rl_ros.study.table import read_results
+from mechanic_rl_ros.study.tuners import Averaged, Cell, Ruined
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    quick = FilteredIqlConfig(warmup_episodes=1, critic_updates=2, updates_per_episode=2, batch_size=8)
+    monkeypatch.setattr(FilteredIqlConfig, "from_yaml", lambda: quick)
+    return StudySettings(tmp_path, episodes=2, scenes=4, checks=1)
+
+
+def test_a_policy_that_step_sizes_have_ruined_is_a_result_and_says_why(settings):
+    cell = Cell("adamw", 1e6, 1e6)
+    record = make_run(settings, Run("lift", cell, 0))
+    assert record["success"] == 0.0
+    assert "weights" in record["ruined"]
+    assert read_results(settings.folder)["lift"][cell].successes == (0.0,)
+    assert make_run(settings, Run("lift", Cell("relative"), 0))["ruined"] == ""
+
+
+def test_an_optimizer_that_refuses_to_go_on_has_ruined_its_network():
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+
+    def refuse():
+        raise ValueError("NaNs in gradient")
+
+    optimizer.step = refuse
+    parameter.grad = torch.ones(3)
+    with pytest.raises(Ruined, match="NaNs in gradient"):
+        Averaged(optimizer, [parameter], lambda steps: 1.0).step()
+
+
+@pytest.mark.parametrize("changed", ["base", "config"])
+def test_results_of_another_base_policy_or_other_settings_are_kept_apart(settings, changed, monkeypatch):
+    run = Run("lift", Cell("relative"), 0)
+    make_run(settings, run)
+    run_all(settings, [run], 1, lambda run, record: pytest.fail("it is there"))
+    path = run.path(settings.folder) if changed == "config" else settings.folder / "lift" / "base.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "settings": {**record["settings"], changed: "0123456789ab"}}))
+    with pytest.raises(UserError, match=f"was made with {changed} 0123456789ab"):
+        run_all(settings, [run], 1, lambda run, record: None) if changed == "config" else base_outcomes(settings, "lift", 1)
+
+
+def test_the_average_that_the_authors_of_dog_ask_for_is_theirs():
+    dog = pytest.importorskip("dog")
+    parameters = [torch.nn.Parameter(torch.full((4,), 0.2))]
+    network = torch.nn.ParameterList(parameters)
+    theirs, mine = dog.PolynomialDecayAverager(network), runs.factory(Cell("dog"))(parameters, "critic")
+    for _ in range(30):
+        parameters[0].grad = parameters[0].detach() - 1.0
+        mine.step()
+        theirs.step()
+    torch.testing.assert_close(mine.averages()[0], next(theirs.averaged_model.parameters()).detach())
