@@ -26,6 +26,7 @@ class Cloning(Learner):
     """Behaviour cloning of demonstrations and of every practised chunk of a solved episode."""
 
     Config: ClassVar[type[LearnerConfig]] = CloningConfig
+    needs_reward = False
     clones_chunks = True
 
     def build(self) -> None:
@@ -65,7 +66,8 @@ class Dagger(Cloning):
 
     @classmethod
     def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
-        """The same policy, whose actions are disturbed while it practises."""
+        """The same policy, whose actions are disturbed while it practises; see ``Learner``."""
+        cls.require_start(config, checkpoint)
         return replace(checkpoint, metadata={**checkpoint.metadata, PRACTICE_NOISE: config.noise})
 
     @property

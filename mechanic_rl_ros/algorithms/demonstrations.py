@@ -60,12 +60,25 @@ def with_cloned_head(checkpoint: Checkpoint, head: HeadConfig, updates: int, see
     Raises:
         UserError: The checkpoint has no demonstrations, or its actions are in other units than [-1, 1].
     """
+    require_clonable(checkpoint, head)
     length = checkpoint.config.past_actions + checkpoint.config.action_horizon
     if isinstance(checkpoint.config.head, type(head)):
         return checkpoint if checkpoint.config.prediction_horizon == length else _shortened(checkpoint, length)
+    return with_new_head(checkpoint, replace(checkpoint.config, head=head, prediction_horizon=length, steering=0), updates, seed, device)
+
+
+def require_clonable(checkpoint: Checkpoint, head: HeadConfig) -> None:
+    """Refuses a checkpoint that ``with_cloned_head`` can do nothing with.
+
+    Raises:
+        UserError: As there.
+    """
+    if isinstance(checkpoint.config.head, type(head)):
+        return
     if bool((checkpoint.policy["action_mean"] != 0).any()) or bool((checkpoint.policy["action_deviation"] != 1).any()):
         raise UserError(f"the policy has actions in units of its own, a {head.kind} head acts in [-1, 1]: choose a learner for denoisers")
-    return with_new_head(checkpoint, replace(checkpoint.config, head=head, prediction_horizon=length, steering=0), updates, seed, device)
+    if checkpoint.demonstrations is None or not len(checkpoint.demonstrations["lengths"]):
+        raise UserError(f"the checkpoint has no demonstrations that a {head.kind} head could be cloned from: make one with `mechanic-rl pretrain`")
 
 
 def with_new_head(checkpoint: Checkpoint, config: PolicyConfig, updates: int, seed: int, device: torch.device | str = "cpu") -> Checkpoint:

@@ -3,6 +3,9 @@
 Every denoising step of every executed chunk is an action whose probability is known, because the robot practises with a little noise after every
 step (``policy/chain.py``); the chain travels with the chunk into the recorded episode. All steps of a chunk share the chunk's advantage, from
 generalised advantage estimation over a learned V. Data are used for one iteration and then forgotten.
+
+How long the actor's steps are follows from how far its data may be trusted (Schulman et al., TRPO, 2015): an iteration that leaves that region begins
+anew from the policy that acted, with half the unit of the tuner, and one that used little of the region doubles the unit of the next one.
 """
 
 from __future__ import annotations
@@ -24,6 +27,13 @@ from mechanic_rl_ros.policy.chain import log_probability, trace_size, unpack_cha
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.critic import Value
 from mechanic_rl_ros.policy.denoiser import Denoiser
+from mechanic_rl_ros.tuner import RelativeMechanic
+
+ROOM = 8.0
+"""An iteration that stays so many times below the largest divergence could have gone twice as far, which is four times the divergence."""
+
+SMALLEST_UNIT = 1e-6
+"""Share of the tuner's unit below which nothing is gained by halving it: the probabilities themselves are not more precise."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class DppoConfig(LearnerConfig):
         exploration: Deviation of the noise after every denoising step, normalised.
         trace_decay: Of generalised advantage estimation, lambda.
         clip: Change of a probability ratio beyond which it earns nothing more; 0: any change counts.
-        largest_divergence: Of the policy from the one that acted, per number of a chunk (nats), at which an iteration ends early.
+        largest_divergence: Of the policy from the one that acted, per number of a chunk (nats), to which its data say something.
     """
 
     SECTION: ClassVar[str] = "dppo"
@@ -70,14 +80,16 @@ class Dppo(Learner):
     needs_demonstrations = False
 
     @classmethod
-    def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
-        """The same policy, which explores while it practises.
-
-        Raises:
-            UserError: It does not denoise.
-        """
+    def require_start(cls, config: Any, checkpoint: Checkpoint) -> None:
+        """As ``Learner``; and the policy must denoise."""
+        super().require_start(config, checkpoint)
         if not isinstance(checkpoint.build_policy().head, Denoiser):
             raise UserError(f"{cls.Config.SECTION} needs a policy that denoises: start from one, or choose another algorithm")
+
+    @classmethod
+    def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
+        """The same policy, which explores while it practises; see ``Learner``."""
+        cls.require_start(config, checkpoint)
         architecture = replace(checkpoint.config, schedule=replace(checkpoint.config.schedule, exploration=config.exploration))
         return replace(checkpoint, config=architecture, critics=None)
 
@@ -89,6 +101,7 @@ class Dppo(Learner):
         self.flights: list[dict[str, Tensor]] = []  # one per episode
         self.iteration: dict[str, Tensor] = {}
         self.numbers["iterations"] = torch.zeros((), device=self.device)
+        self.numbers["unit"] = torch.tensor(1.0)  # of the actor's tuner, as a share of its own
 
     def require_fit(self, episode: Episode) -> None:
         """Refuses the chains of another policy.
@@ -119,7 +132,7 @@ class Dppo(Learner):
     def updates_due(self) -> int:
         """What is left of the iteration under way, or all of the next one when its episodes are there."""
         if self.iteration:
-            return int(self.iteration["left"])
+            return int(max(self.iteration["left"], self.iteration["actor_left"]))
         if len(self.flights) < self.config.iteration_episodes or len(self.episode_ids) < self.config.warmup_episodes:
             return 0
         return self._length(sum(len(flight["rewards"]) for flight in self.flights))
@@ -131,11 +144,13 @@ class Dppo(Learner):
         now = self.iteration
         rows = self._next_rows(now)
         observation = self.policy.observe(now["frames"][rows])
-        self.losses["critic_loss"] = self.descend("value", (self.value(observation) - now["returns"][rows]).square().mean())
-        now["left"] -= 1
-        if float(self.numbers["iterations"]) >= self.config.value_iterations and self.has_lessons:
+        if now["left"] > 0:
+            now["left"] -= 1
+            self.losses["critic_loss"] = self.descend("value", (self.value(observation) - now["returns"][rows]).square().mean())
+        if now["actor_left"] > 0:
+            now["actor_left"] -= 1
             self._update_actor(observation, now["traces"][rows], now["advantages"][rows])
-        if now["left"] <= 0:
+        if self.updates_due() == 0:
             self.iteration = {}
             self.numbers["iterations"] += 1
 
@@ -193,8 +208,21 @@ class Dppo(Learner):
         advantages = self.iteration["advantages"]
         self.iteration["advantages"] = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-6)
         self.iteration["order"] = torch.zeros(0, dtype=torch.int64, device=self.device)
-        self.iteration["left"] = torch.tensor(self._length(len(advantages)))
+        length = self._length(len(advantages))
+        self.iteration |= {"length": torch.tensor(length), "left": torch.tensor(length), "actor_left": torch.tensor(0)}
         self.flights = []
+        if float(self.numbers["iterations"]) >= self.config.value_iterations and self.has_lessons:
+            self.iteration |= {f"start/{name}": tensor.clone() for name, tensor in self.acting_policy().head.state_dict().items()}
+            self._begin_actor()
+
+    def _begin_actor(self) -> None:
+        """The actor goes on from what acted, which is what its data are about."""
+        self.policy.head.load_state_dict({name.removeprefix("start/"): tensor for name, tensor in self.iteration.items() if name.startswith("start/")})
+        self.tune("actor", [parameter for parameter in self.policy.parameters() if parameter.requires_grad])
+        if isinstance(tuner := self.tuners["actor"], RelativeMechanic):
+            tuner.param_groups[0]["unit"] *= float(self.numbers["unit"])
+        self.iteration["actor_left"] = self.iteration["length"].clone()
+        self.iteration["gone"] = torch.tensor(0.0)  # largest divergence so far
 
     def _advantages(self, rewards: Tensor, discounts: Tensor, values: Tensor) -> Tensor:
         # Schulman et al. 2016, equation 16, over chunks of several steps.
@@ -210,13 +238,26 @@ class Dppo(Learner):
         head = self.policy.head
         assert isinstance(head, Denoiser)
         change = log_probability(head, observation, chain.samples) - chain.log_probability  # (B, S)
-        if float((change.exp() - 1.0 - change).mean().detach()) > self.config.largest_divergence:
-            self.iteration["left"] = torch.zeros_like(self.iteration["left"])  # too far from what acted: its data say nothing any more
+        if not self._within_reach(float((change.exp() - 1.0 - change).mean().detach())):
             return
         ratio = change.exp()
         bounded = ratio.clamp(1.0 - self.config.clip, 1.0 + self.config.clip) if self.config.clip else ratio
         gain = torch.minimum(ratio * advantages[:, None], bounded * advantages[:, None])
         self.losses["actor_loss"] = self.descend("actor", -gain.mean())
+
+    def _within_reach(self, divergence: float) -> bool:
+        now = self.iteration
+        moved = bool(now["actor_left"] + 1 < now["length"])
+        now["gone"] = now["gone"].clamp_min(divergence)
+        if divergence <= self.config.largest_divergence:
+            if now["actor_left"] == 0 and now["gone"] < self.config.largest_divergence / ROOM:
+                self.numbers["unit"] = (2.0 * self.numbers["unit"]).clamp_max(1.0)
+            return True
+        now["actor_left"] = torch.tensor(0)
+        if moved and isinstance(self.tuners["actor"], RelativeMechanic) and float(self.numbers["unit"]) > SMALLEST_UNIT:
+            self.numbers["unit"] = self.numbers["unit"] / 2.0
+            self._begin_actor()
+        return False
 
 
 def _teaches(episode: Episode) -> bool:

@@ -41,16 +41,18 @@ class Dsrl(SoftActorLearner):
     Config = DsrlConfig
 
     @classmethod
-    def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
-        """The same denoiser with an actor for its noise, which at first is nearly the usual noise.
+    def require_start(cls, config: Any, checkpoint: Checkpoint) -> None:
+        """As ``Learner``; and the policy must denoise, and make one chunk of one noise."""
+        super().require_start(config, checkpoint)
+        if not checkpoint.config.steering and (not checkpoint.config.denoises or checkpoint.config.schedule.sampler != "ddim"):
+            raise UserError("dsrl needs a policy that denoises with DDIM: start from one, or choose another algorithm")
 
-        Raises:
-            UserError: The policy does not denoise, or makes several chunks of one noise.
-        """
+    @classmethod
+    def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
+        """The same denoiser with an actor for its noise, which at first is nearly the usual noise; see ``Learner``."""
+        cls.require_start(config, checkpoint)
         if checkpoint.config.steering:
             return checkpoint
-        if not checkpoint.config.denoises or checkpoint.config.schedule.sampler != "ddim":
-            raise UserError("dsrl needs a policy that denoises with DDIM: start from one, or choose another algorithm")
         config = replace(checkpoint.config, steering=config.width)
         torch.manual_seed(seed)
         policy = Policy(config)
@@ -84,7 +86,7 @@ class Dsrl(SoftActorLearner):
         self.descend("value", (self.noise_q(observation, noise) - worth).square().mean(dim=1).sum())
         if self.actor_learns:
             noise, log_probability = head.draw(observation, self.generator)
-            self.climb(noise, log_probability, self.noise_q(observation, noise).amin(0))
+            self.climb(rows, noise, log_probability, self.noise_q(observation, noise).amin(0))
 
     def _chunks(self, observation: Tensor, noise: Tensor) -> Tensor:
         return self.policy.denormalise(self._head().denoiser.decode(observation, noise))

@@ -63,6 +63,7 @@ class Learner(ABC):
     Config: ClassVar[type[LearnerConfig]]
     needs_demonstrations: ClassVar[bool] = True
     needs_takeovers: ClassVar[bool] = False
+    needs_reward: ClassVar[bool] = True
     clones_chunks: ClassVar[bool] = False
     farthest: ClassVar[float] = FARTHEST
     """Distance from what acts beyond which weights are withheld; none where the actor climbs a Q function, which leads far away without harm."""
@@ -84,13 +85,10 @@ class Learner(ABC):
         self.gate = Gate()
         self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device, folder, self.fingerprint, alpha=config.priority)
         self.demonstrations = demonstration_buffer(checkpoint, config.gamma, self.device, TAKEOVER_FRAMES)
-        drawn = (self.needs_demonstrations and config.demonstration_share > 0) or self.needs_takeovers or getattr(config, "pretraining_updates", 0) > 0
-        if drawn and not len(self.demonstrations):
-            raise UserError("the checkpoint has no demonstrations, which the learner mixes in: make one with `mechanic-rl pretrain`")
         self.episode_ids: set[str] = set()
         self.version = checkpoint.version
         self.updates, self.losses, self.update_ms = 0, {"actor_loss": 0.0, "critic_loss": 0.0}, 0.0
-        self.successes = self.rewarded = 0  # episodes that were solved, and that had any reward
+        self.successes = self.failures = self.rewarded = 0  # episodes that the policy solved on its own, that it did not, and that had any reward
         self.build()
         self.tune("actor", [parameter for parameter in self.policy.parameters() if parameter.requires_grad])
         self.guard = Guard(self)
@@ -122,13 +120,30 @@ class Learner(ABC):
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device} is not available ({str(error).splitlines()[0]}): use device cpu") from error
-        if cls.clones_chunks and checkpoint.config.denoises and checkpoint.config.schedule.sampling_steps == 1:
-            raise UserError("the policy acts in one step, and cloning would make an average of it: practise with the policy that it was distilled from")
+        cls.require_start(config, checkpoint)
         return cls(config, checkpoint, seed, device, tuner, folder)
 
     @classmethod
+    def require_start(cls, config: Any, checkpoint: Checkpoint) -> None:
+        """Refuses, without computing anything, a policy that this learner cannot start from.
+
+        Raises:
+            UserError: Why.
+        """
+        if cls.clones_chunks and checkpoint.config.denoises and checkpoint.config.schedule.sampling_steps == 1:
+            raise UserError("the policy acts in one step, and cloning would make an average of it: practise with the policy that it was distilled from")
+        drawn = (cls.needs_demonstrations and config.demonstration_share > 0) or cls.needs_takeovers or getattr(config, "pretraining_updates", 0) > 0
+        if drawn and (checkpoint.demonstrations is None or not len(checkpoint.demonstrations["lengths"])):
+            raise UserError("the checkpoint has no demonstrations, which the learner mixes in: make one with `mechanic-rl pretrain`")
+
+    @classmethod
     def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
-        """The policy that practice starts with: the same, where a learner needs no other architecture."""
+        """The policy that practice starts with: the same, where a learner needs no other architecture.
+
+        Raises:
+            UserError: As ``require_start``.
+        """
+        cls.require_start(config, checkpoint)
         return checkpoint
 
     @abstractmethod
@@ -157,7 +172,7 @@ class Learner(ABC):
 
     def clone(self, rows: Rows, observation: Tensor, weight: Tensor) -> None:
         """The actor clones rows with weights (B,); demonstrations, which come last, always count fully. What weighs nothing costs next to nothing."""
-        weight = weight.clone()
+        weight = weight * rows.weights  # rows that are drawn more often for the critics' sake do not count more
         weight[len(weight) - self.shown_rows :] = 1.0
         if count := int(weight.count_nonzero()):
             counted = weight.argsort(descending=True, stable=True)[: -(-count // ROWS) * ROWS]
@@ -196,10 +211,11 @@ class Learner(ABC):
             return True  # only its frames had been lost
         self.take(episode, frames)
         self.episode_ids.add(episode.id)
-        for first, last in by_hand:
-            ends = last == episode.steps
-            self.demonstrations.add(frames[first : last + 1], actions[first:last], rewards[first:last], episode.success, terminal and ends)
-        self.successes += episode.success
+        for stretch in by_hand:
+            self.demonstrations.add(frames, actions, rewards, episode.success, terminal, part=stretch)
+        alone = episode.success and not by_hand
+        self.successes += alone
+        self.failures += not alone and episode.outcome is not Outcome.ABORTED
         self.rewarded += bool(episode.rewards.any())
         if episode.outcome is not Outcome.ABORTED and chosen_by(episode) >= 0:  # a rescue says nothing about how the policy chose
             self.gate.add(episode.success, episode.best_of_n)
@@ -254,8 +270,11 @@ class Learner(ABC):
 
     @property
     def has_lessons(self) -> bool:
-        """Whether practice can teach the actor anything yet; until then what acts stays as it is."""
-        return self.successes > 0
+        """Whether practice can teach the actor anything yet: it has solved some episodes and not others, and reward has told which where that is needed.
+
+        Until then what acts stays as it is.
+        """
+        return self.successes > 0 and self.failures > 0 and (self.rewarded > 0 or not self.needs_reward)
 
     def acting_policy(self) -> Policy:
         """The policy that should act now: what its optimizer averages."""
@@ -289,8 +308,9 @@ class Learner(ABC):
         return Snapshot.take(self.version, self._trained(), self.tuners, self.numbers)
 
     def go_back(self, snapshot: Snapshot) -> None:
-        """Goes on from a snapshot, as a new version. Replay, random numbers and counters stay as they are."""
+        """Goes on from a snapshot, as a new version. Replay, random numbers and counters stay as they are; what is known of best-of-N was of other critics."""
         snapshot.put_back(self._trained(), self.tuners, self.numbers)
+        self.gate = Gate()
         self.version += 1
 
     def begin_at(self, version: int) -> None:
@@ -340,12 +360,12 @@ class Learner(ABC):
 
     def counters(self) -> dict[str, Any]:
         """The plain numbers of the state, for ``save``."""
-        return {name: getattr(self, name) for name in ("version", "updates", "losses", "update_ms", "successes", "rewarded")}
+        return {name: getattr(self, name) for name in ("version", "updates", "losses", "update_ms", "successes", "failures", "rewarded")}
 
     def set_counters(self, counters: dict[str, Any]) -> None:
         """Takes back what ``counters`` gave."""
         for name in self.counters():
-            setattr(self, name, counters[name])
+            setattr(self, name, counters.get(name, getattr(self, name)))  # one that an earlier version did not count begins anew
 
     def memory(self) -> dict[str, Tensor]:
         """What ``take`` has kept, for ``save``."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from mechanic_rl_ros.algorithms.demonstrations import with_cloned_head
+from mechanic_rl_ros.algorithms.demonstrations import require_clonable, with_cloned_head
 from mechanic_rl_ros.algorithms.soft_actor import SoftActorConfig, SoftActorLearner
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.gaussian import GaussianHead
@@ -36,12 +36,15 @@ class Sac(SoftActorLearner):
     Config = SacConfig
 
     @classmethod
-    def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
-        """A policy with a Gaussian head, cloned from the demonstrations where it has another one.
+    def require_start(cls, config: Any, checkpoint: Checkpoint) -> None:
+        """As ``Learner``; and there must be a head of its kind, or demonstrations to clone one from."""
+        require_clonable(checkpoint, GaussianConfig())
+        super().require_start(config, checkpoint)
 
-        Raises:
-            UserError: There is nothing to clone it from.
-        """
+    @classmethod
+    def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
+        """A policy with a Gaussian head, cloned from the demonstrations where it has another one; see ``Learner``."""
+        cls.require_start(config, checkpoint)
         return with_cloned_head(checkpoint, GaussianConfig(), config.head_updates, seed, device)
 
     def learn(self) -> None:
@@ -55,7 +58,7 @@ class Sac(SoftActorLearner):
         self.follow()
         if self.actor_learns:
             chunks, log_probability = head.draw(observation, self.generator)
-            self.climb(chunks, log_probability, self.q(observation, chunks).amin(0))
+            self.climb(rows, chunks, log_probability, self.q(observation, chunks).amin(0))
 
     def _head(self) -> GaussianHead:
         assert isinstance(self.policy.head, GaussianHead)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mechanic_rl_ros.algorithms.critics import CriticConfig, CriticLearner
+from mechanic_rl_ros.replay.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,18 @@ class SoftActorLearner(CriticLearner):
         self.networks["temperature"] = self.temperature
         self.tune("temperature", self.temperature.parameters())
 
-    def climb(self, drawn: Tensor, log_probability: Tensor, worth: Tensor) -> None:
+    def climb(self, rows: Rows, drawn: Tensor, log_probability: Tensor, worth: Tensor) -> None:
         """One update of actor and weight.
 
         Args:
+            rows: What the actor drew for, with importance weights.
             drawn: (B, ...), what the actor drew, with gradients.
             log_probability: (B,), with gradients.
             worth: (B,), what the critic says of it, with gradients.
         """
         weight = self.temperature.log_weight.detach().exp()
-        self.losses["actor_loss"] = self.descend("actor", (weight * log_probability - worth).mean())
-        missing = self.config.target_entropy * drawn[0].numel() + log_probability.detach().mean()
+        self.losses["actor_loss"] = self.descend("actor", (rows.weights * (weight * log_probability - worth)).mean())
+        missing = self.config.target_entropy * drawn[0].numel() + (rows.weights * log_probability.detach()).mean() / rows.weights.mean()
         self.descend("temperature", -self.temperature.log_weight * missing)
 
 

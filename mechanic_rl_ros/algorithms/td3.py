@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.algorithms.critics import CriticConfig, CriticLearner
-from mechanic_rl_ros.algorithms.demonstrations import with_cloned_head
+from mechanic_rl_ros.algorithms.demonstrations import require_clonable, with_cloned_head
 from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.part_config import DeterministicConfig
@@ -56,12 +56,15 @@ class Td3(CriticLearner):
     farthest = math.inf
 
     @classmethod
-    def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
-        """A policy with a deterministic head, cloned from the demonstrations where it has another one.
+    def require_start(cls, config: Any, checkpoint: Checkpoint) -> None:
+        """As ``Learner``; and there must be a head of its kind, or demonstrations to clone one from."""
+        require_clonable(checkpoint, DeterministicConfig())
+        super().require_start(config, checkpoint)
 
-        Raises:
-            UserError: There is nothing to clone it from.
-        """
+    @classmethod
+    def prepare(cls, config: Any, checkpoint: Checkpoint, seed: int = 0, device: torch.device | str = "cpu") -> Checkpoint:
+        """A policy with a deterministic head, cloned from the demonstrations where it has another one; see ``Learner``."""
+        cls.require_start(config, checkpoint)
         return with_cloned_head(checkpoint, DeterministicConfig(), config.head_updates, seed, device)
 
     def build(self) -> None:
@@ -80,7 +83,7 @@ class Td3(CriticLearner):
         self.regress(rows, observation, future.clamp(0.0, 1.0))
         self.follow()
         if self.actor_learns and self.updates % self.config.actor_every == 0:
-            self.losses["actor_loss"] = self.descend("actor", -self.q(observation, self.policy.head(observation))[0].mean())
+            self.losses["actor_loss"] = self.descend("actor", -(rows.weights * self.q(observation, self.policy.head(observation))[0]).mean())
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.target_head.parameters()), list(self.policy.head.parameters()), self.config.polyak)
 

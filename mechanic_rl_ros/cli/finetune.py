@@ -70,7 +70,7 @@ def finetune(
     with loading():
         from mechanic_rl_ros.algorithms.prepare import start_of_practice
 
-        base = _base_checkpoint(task, checkpoint, embodiment, algorithm)
+        base = _base_checkpoint(task, checkpoint, embodiment, algorithm, parameter_file)
     options: dict[str, Any] = {
         "task": task,
         "checkpoint": str(base),
@@ -99,22 +99,24 @@ def finetune(
         raise typer.Exit(130)
 
 
-def _base_checkpoint(task: str, checkpoint: Path | None, embodiment: str, algorithm: str) -> Path:
+def _base_checkpoint(task: str, checkpoint: Path | None, embodiment: str, algorithm: str, parameter_file: Path | None) -> Path:
     """The checkpoint to start from, checked before anything is started."""
     from mechanic_rl_ros.sim.tasks import load_task
 
     load_task(task)
 
     from mechanic_rl_ros.algorithms.registry import learner_of
+    from mechanic_rl_ros.cli.run_folder import learner_file
     from mechanic_rl_ros.embodiment import load_embodiment
     from mechanic_rl_ros.paths import checkpoint_directory
     from mechanic_rl_ros.policy.checkpoint import Checkpoint
 
-    learner_of(algorithm)
+    kind = learner_of(algorithm)
     base = (checkpoint or checkpoint_directory(task)).absolute()
-    found = Checkpoint.load(base, load_embodiment(embodiment)).task
-    if found != task:
-        raise UserError(f"checkpoint {base} is for {found}, not for {task}: give one for {task} with --checkpoint")
+    found = Checkpoint.load(base, load_embodiment(embodiment))
+    if found.task != task:
+        raise UserError(f"checkpoint {base} is for {found.task}, not for {task}: give one for {task} with --checkpoint")
+    kind.require_start(kind.Config.from_yaml(learner_file(parameter_file)), found)
     return base
 
 

@@ -62,6 +62,15 @@ def open_run(folder: Path, options: dict[str, Any], parameter_file: str | os.Pat
     return folder
 
 
+def learner_file(parameter_file: Path | None) -> str | None:
+    """File with settings of the learner that node parameters name; None where it is the package's, or where they cannot be read, which others report."""
+    try:
+        named = next(_learner_files(yaml.safe_load(parameter_file.read_bytes())), "") if parameter_file else ""
+    except (OSError, yaml.YAMLError):
+        return None
+    return named or None
+
+
 def _used_files(parameter_file: Path, embodiment: str) -> dict[str, bytes]:
     """Contents by name below ``config/``, read before anything is written there: they may be the copies of an earlier start."""
     used = {"nodes.yaml": parameter_file.read_bytes()}

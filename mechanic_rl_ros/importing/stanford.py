@@ -111,6 +111,7 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
         "policy.obs_encoder._target_": not str(s.get("policy.obs_encoder._target_")).endswith(ENCODER),
         "policy.obs_encoder.rgb_model.name": s.get("policy.obs_encoder.rgb_model.name") not in ("resnet18", "resnet34"),
         "policy.obs_encoder.resize_shape": s.get("policy.obs_encoder.resize_shape") is not None,
+        "policy.obs_encoder.crop_shape": not _is_crop(s.get("policy.obs_encoder.crop_shape")),
         "policy.obs_as_global_cond": s.get("policy.obs_as_global_cond", True) is not True,
         f"{noise}._target_": str(s.get(f"{noise}._target_")).rsplit(".", 1)[-1] not in ("DDPMScheduler", "DDIMScheduler"),
         f"{noise}.beta_schedule": s.get(f"{noise}.beta_schedule") not in ("squaredcos_cap_v2", "linear"),
@@ -142,7 +143,7 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
             layers=int(s.need("policy.obs_encoder.rgb_model.name", str).removeprefix("resnet")),
             keypoints=0,
             group=16 if s.get("policy.obs_encoder.use_group_norm", False) else 0,
-            crop=tuple(crop) if isinstance(crop, list) else (0, 0),  # type: ignore[arg-type]
+            crop=(crop[0], crop[1]) if crop else (0, 0),
             shared=s.get("policy.obs_encoder.share_rgb_model", False),
         ),
         head=UnetDenoiserConfig(
@@ -164,6 +165,11 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
         clip=0,
     )
     return PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict())), f"file {s.path}")
+
+
+def _is_crop(crop: object) -> bool:
+    # Height and width for all cameras, or none; it may also be one per camera there.
+    return crop is None or (isinstance(crop, list) and len(crop) == 2 and all(type(size) is int for size in crop))
 
 
 def _weights(tensors: dict[str, Tensor], config: PolicyConfig, sources: dict[str, str], what: str) -> dict[str, Tensor]:

@@ -27,22 +27,21 @@ class Chain:
 @torch.no_grad()
 def draw_chain(head: Denoiser, observation: Tensor, generator: torch.Generator) -> Chain:
     """One chunk for each of (B, observation_dim) observations, with noise after every step."""
-    sample = torch.randn((len(observation), *head.chunk), generator=generator, device=observation.device)
-    samples = [sample]
-    for place in range(len(head.schedule.visited)):
-        mean = _mean(head, observation, sample, place)
-        sample = mean + _deviation(head, place) * torch.randn(mean.shape, generator=generator, device=mean.device)
-        samples.append(sample)
-    chain = torch.stack(samples, dim=1)
-    return Chain(chain, log_probability(head, observation, chain))
+    predict = head.predictor(observation)
+    samples, steps = [torch.randn((len(observation), *head.chunk), generator=generator, device=observation.device)], []
+    for place, move in enumerate(head.schedule.moves):
+        noise = torch.randn(samples[-1].shape, generator=generator, device=observation.device)
+        samples.append(head.schedule.advance(move, samples[-1], predict(samples[-1], place)) + _deviation(head, place) * noise)
+        steps.append(_density(noise, head))
+    return Chain(torch.stack(samples, dim=1), torch.stack(steps, dim=1))
 
 
 def log_probability(head: Denoiser, observation: Tensor, samples: Tensor) -> Tensor:
     """(B, S), with gradient: how probable each step of given chains is; see ``Chain``."""
-    steps = []
-    for place in range(samples.shape[1] - 1):
-        error = (samples[:, place + 1] - _mean(head, observation, samples[:, place], place)) / _deviation(head, place)
-        steps.append(-0.5 * error[:, head.executed].square().mean(dim=(1, 2)))
+    predict, steps = head.predictor(observation), []
+    for place, move in enumerate(head.schedule.moves):
+        mean = head.schedule.advance(move, samples[:, place], predict(samples[:, place], place))
+        steps.append(_density((samples[:, place + 1] - mean) / _deviation(head, place), head))
     return torch.stack(steps, dim=1)
 
 
@@ -64,9 +63,9 @@ def unpack_chain(traces: Tensor, config: PolicyConfig) -> Chain:
     return Chain(traces[:, :-steps].reshape(shape), traces[:, -steps:])
 
 
-def _mean(head: Denoiser, observation: Tensor, sample: Tensor, place: int) -> Tensor:
-    step = torch.tensor(head.schedule.visited[place : place + 1], device=observation.device)
-    return head.schedule.advance(head.schedule.moves[place], sample, head.denoise(sample, head.condition(step, observation)))
+def _density(noise: Tensor, head: Denoiser) -> Tensor:
+    # (B,) from how many deviations (B, T_p, A) each number is away.
+    return -0.5 * noise[:, head.executed].square().mean(dim=(1, 2))
 
 
 def _deviation(head: Denoiser, place: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,11 @@ class Denoiser(Head):
         Returns:
             (B, T_p, A), normalised.
         """
+        inpaint = inpainting.spread(len(self.schedule.visited)) if inpainting else None
+        return self.schedule.sample(self.predictor(observation), noise, generator, inpaint)
+
+    def predictor(self, observation: Tensor) -> Callable[[Tensor, int], Tensor]:
+        """What the network predicts for noisy chunks (B, T_p, A) at a place in the order of the diffusion steps that are visited."""
         visited = torch.tensor(self.schedule.visited, device=observation.device)
         # For one observation the condition of all steps is one batch.
         told = self.condition(visited, observation) if len(observation) == 1 else None
@@ -84,8 +90,7 @@ class Denoiser(Head):
             step = slice(place, place + 1)
             return self.denoise(sample, [part[step] for part in told] if told else self.condition(visited[step], observation))
 
-        inpaint = inpainting.spread(len(visited)) if inpainting else None
-        return self.schedule.sample(predict, noise, generator, inpaint)
+        return predict
 
 
 def step_embedding(steps: Tensor, size: int = TIME_DIM) -> Tensor:

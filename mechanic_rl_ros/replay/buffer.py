@@ -88,9 +88,17 @@ class ReplayBuffer:
         return self._frames.fault or self._damage
 
     def add(
-        self, frames: Tensor, actions: Tensor, rewards: Tensor, solved: bool, terminal: bool, id: str = "", images: Mapping[str, Tensor] | None = None
+        self,
+        frames: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        solved: bool,
+        terminal: bool,
+        id: str = "",
+        images: Mapping[str, Tensor] | None = None,
+        part: tuple[int, int] | None = None,
     ) -> None:
-        """Adds one episode.
+        """Adds one episode, or a part of it.
 
         Args:
             frames: (T + 1, frame_dim).
@@ -100,11 +108,18 @@ class ReplayBuffer:
             terminal: Whether nothing follows its last frame: true for a success or a failure, false for a time-out.
             id: Its name, by which it is found in files again.
             images: Camera -> uint8 (T + 1, H, W, 3), where raw images are kept.
+            part: First and one past the last step that are to be rows. The others are kept as far as those rows see them, and what came of them.
 
         Raises:
             UserError: The episode has no step, or is longer than the buffer.
             FullDiskError: There is no room for it now. Nothing was added.
         """
+        before = after = 0
+        if part is not None:
+            first, last = max(part[0] - len(self._back) + 1, 0), min(part[1] + max(len(self._steps), int(self._chunk[-1])), len(actions))
+            before, after, terminal = part[0] - first, last - part[1], terminal and last == len(actions)
+            frames, actions, rewards = frames[first : last + 1], actions[first:last], rewards[first:last]
+            images = {camera: seen[first : last + 1] for camera, seen in (images or {}).items()}
         values = {
             "features": frames[:, : self.config.feature_dim].half(),
             "states": frames[:, self.config.feature_dim :],
@@ -112,7 +127,7 @@ class ReplayBuffer:
             "rewards": torch.cat([rewards, torch.zeros_like(rewards[:1])]),
             **(images or {}),
         }
-        held = self._frames.write(self._next_place(len(frames))._replace(solved=solved, terminal=terminal, id=id), values)
+        held = self._frames.write(self._next_place(len(frames))._replace(solved=solved, terminal=terminal, id=id, before=before, after=after), values)
         self._append(held)
         self.lost.discard(id)
         if self._priorities is not None:
@@ -145,11 +160,11 @@ class ReplayBuffer:
 
     def as_demonstrations(self) -> dict[str, Tensor]:
         """Solved episodes to their end, as ``Checkpoint.demonstrations`` holds them."""
-        held = [item for item in self._index if item.solved and item.terminal]
+        held = [item for item in self._index if item.solved and item.terminal and not item.after]
         none = torch.zeros(0, dtype=torch.int64, device=self._place)
-        slots = torch.cat([none, *(torch.arange(item.frames, device=self._place) + item.start % self._slots for item in held)])
+        slots = torch.cat([none, *(torch.arange(item.before, item.frames, device=self._place) + item.start % self._slots for item in held)])
         frames, actions = self._joined(slots).half().cpu(), self._frames.columns["actions"][slots].half().cpu()
-        return {"frames": frames, "actions": actions, "lengths": torch.tensor([item.frames for item in held], dtype=torch.int64)}
+        return {"frames": frames, "actions": actions, "lengths": torch.tensor([item.rows + 1 for item in held], dtype=torch.int64)}
 
     def sample(self, count: int, generator: torch.Generator, beta: float = 1.0) -> Rows:
         """Draws ``count`` rows with replacement: uniformly, or by priority, with importance weights (N P(i))^-beta (Schaul et al. 2016, section 3.4)."""
@@ -212,10 +227,10 @@ class ReplayBuffer:
     def state(self) -> dict[str, Tensor]:
         """What ``restore`` needs, for a file: which frames count, and these themselves if they lie in memory."""
         self._counted = self._index.oldest.start if len(self._index) else self._head
-        episodes = [(held.start, held.frames, held.solved, held.terminal, held.checksum) for held in self._index]
+        episodes = [(held.start, held.frames, held.solved, held.terminal, held.checksum, held.before, held.after) for held in self._index]
         ids = json.dumps([held.id for held in self._index]).encode()
         state = {
-            "episodes": torch.tensor(episodes, dtype=torch.int64).reshape(-1, 5),
+            "episodes": torch.tensor(episodes, dtype=torch.int64).reshape(-1, 7),
             "ids": torch.frombuffer(bytearray(ids), dtype=torch.uint8),
             "head": torch.tensor([self._head]),
         }
@@ -239,16 +254,16 @@ class ReplayBuffer:
         priorities = state.get("priorities")  # none where it was saved without: then every row counts as new
         if self._priorities is not None and priorities is not None:
             self._priorities.highest = float(state["highest"][0])
-        for (start, frames, solved, terminal, checksum), id in zip(state["episodes"].tolist(), ids, strict=True):
-            held = Held(start, frames, bool(solved), bool(terminal), checksum, id)
+        for (start, frames, solved, terminal, checksum, *context), id in zip(state["episodes"].tolist(), ids, strict=True):
+            held = Held(start, frames, bool(solved), bool(terminal), checksum, id, *context)
             if self._frames.intact(held):
                 self._index.append(held)
                 if self._priorities is not None:
-                    saved = self._priorities.highest if priorities is None else priorities[row : row + frames - 1].to(self._place)
+                    saved = self._priorities.highest if priorities is None else priorities[row : row + held.rows].to(self._place)
                     self._priorities[self._row_slots(held)] = saved
             else:
                 self.lost.add(id)
-            row += frames - 1
+            row += held.rows
         if self.lost:
             self._damage = f"{len(self.lost)} of {len(ids)} episodes in the replay {self._folder} are damaged: they are encoded anew where recorded"
         self._head = int(state["head"][0])
@@ -284,7 +299,7 @@ class ReplayBuffer:
         self._head = held.end
 
     def _row_slots(self, held: Held) -> Tensor:
-        return torch.arange(held.frames - 1, device=self._place) + held.start % self._slots
+        return torch.arange(held.rows, device=self._place) + (held.start + held.before) % self._slots
 
     def _windows(self, slots: Tensor, first: Tensor) -> Tensor:
         return torch.maximum(slots[..., None] + self._back, first[:, None])

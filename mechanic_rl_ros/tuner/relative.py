@@ -57,8 +57,11 @@ class RelativeMechanic(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Iterable[Any]) -> None:
-        """Takes the parameters (or groups of them, each a network of its own). Where all of a network is zero, the unit is 1."""
-        super().__init__(params, {"size": None, "skipped": 0})
+        """Takes the parameters (or groups of them, each a network of its own). Where all of a network is zero, its size counts as 1.
+
+        Who knows from elsewhere how far a network may move, such as from a trust region, makes ``unit`` of a group smaller: nobody else needs to.
+        """
+        super().__init__(params, {"unit": UNIT, "size": None, "skipped": 0})
 
     @property
     def skipped(self) -> int:
@@ -101,6 +104,8 @@ class RelativeMechanic(torch.optim.Optimizer):
         """
         state = fitting_state(self.param_groups, state_dict, {"bettors": (4, len(BETAS)), "step": ()})
         super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group.setdefault("unit", UNIT)  # of a state from before there was a choice
         tensors = [tensor for group in self.param_groups for tensor in group["params"]]
         for index, saved in state.items():  # once more: torch rounds all of it to the precision of the parameter
             self.state[tensors[index]] = saved
@@ -116,20 +121,20 @@ def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) 
         if not states[tensor]:
             states[tensor].update(_initial_state(tensor))
     active = [states[tensor] for tensor in tensors]
-    library = library_for(tensors)
-    moved = _step_by_torch(tensors, active, group["size"]) if library is None else _step_compiled(library, tensors, active, group["size"])
+    library, longest = library_for(tensors), group["unit"] * group["size"]
+    moved = _step_by_torch(tensors, active, longest) if library is None else _step_compiled(library, tensors, active, longest)
     group["skipped"] += not moved
 
 
-def _step_compiled(library: Any, tensors: list[Tensor], active: list[dict[str, Tensor]], size: float) -> bool:
+def _step_compiled(library: Any, tensors: list[Tensor], active: list[dict[str, Tensor]], longest: float) -> bool:
     columns = [[state[name] for state in active] for name in ("direction", "second", "average", "reference", "bettors", "step")]
     gradients = [tensor.grad.contiguous() for tensor in tensors]  # type: ignore[union-attr]
-    constants = numbers((*NUMBERS, S_DECAY, STAKE, UNIT * size))
+    constants = numbers((*NUMBERS, S_DECAY, STAKE, longest))
     lists = [pointers(column) for column in (gradients, tensors, *columns)]
     return bool(library.mechanic_relative_step(len(tensors), *lists, sizes(tensors), constants, numbers(BETAS), len(BETAS), torch.get_num_threads()))
 
 
-def _step_by_torch(tensors: list[Tensor], active: list[dict[str, Tensor]], size: float) -> bool:
+def _step_by_torch(tensors: list[Tensor], active: list[dict[str, Tensor]], longest: float) -> bool:
     columns = _columns(tensors, active)
     times = torch.stack([state["step"] for state in active]) + 1.0
     corrections = 1.0 / (1.0 - NUMBERS.decay**times)
@@ -138,7 +143,7 @@ def _step_by_torch(tensors: list[Tensor], active: list[dict[str, Tensor]], size:
         return False
     bettors = torch.stack([state["bettors"] for state in active], dim=1)
     bettors = _bet(bettors, _slopes(sums, bettors[3].sum(dim=1)), times == 1.0)
-    lengths = _lengths(sums, tensors, size)
+    lengths = _lengths(sums, tensors, longest)
     relative_passes.move(columns, corrections, lengths, 1.0 / times, bettors[3].sum(dim=1), NUMBERS)
     for tensor, value, state, own in zip(tensors, columns.values, active, bettors.unbind(dim=1), strict=True):
         state["bettors"].copy_(own)
@@ -172,10 +177,10 @@ def _slopes(sums: Tensor, scales: Tensor) -> Tensor:
     return along_gradient + S_DECAY * scales * (gradient_square / value_square.clamp_min(TINY)).sqrt() * along_value
 
 
-def _lengths(sums: Tensor, tensors: list[Tensor], size: float) -> Tensor:
+def _lengths(sums: Tensor, tensors: list[Tensor], longest: float) -> Tensor:
     # An update of more than one per element is cut to that (Shazeer and Stern 2018), so that no gradient makes an outsized step.
     counts = torch.tensor([tensor.numel() for tensor in tensors], dtype=sums.dtype, device=sums.device)
-    return -UNIT * size / (sums[:, 4] / counts).sqrt().clamp_min(1.0)
+    return -longest / (sums[:, 4] / counts).sqrt().clamp_min(1.0)
 
 
 def _bet(bettors: Tensor, slopes: Tensor, first: Tensor) -> Tensor:

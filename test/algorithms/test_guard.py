@@ -156,8 +156,10 @@ def learn_well_then_badly(learner, acted) -> bytes:
 def test_when_success_drops_networks_and_tuners_return_to_the_best_period_as_a_new_version(learner, acted):
     good = learn_well_then_badly(learner, acted)
     rows, drawn = len(learner.practice), learner.generator.get_state()
+    learner.gate.prefers_best_of_n = True
     learner.guard.count(learner, acted(11, success=False))
     assert trained(learner) == good
+    assert not learner.gate.prefers_best_of_n, "the critics that it has seen to choose well are gone"
     assert learner.version == 12
     assert published(learner)[0] == 12
     assert (len(learner.practice), learner.updates) == (rows, 11)

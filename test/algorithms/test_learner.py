@@ -88,7 +88,7 @@ def test_only_solved_episodes_and_demonstrations_teach_the_actor(checkpoint, pra
         episode = practise(seed, expert=False)
         assert not episode.success
         learner.add_episode(episode)
-    learner.successes = 1  # of an episode that the replay does not hold any more
+    learner.successes = learner.failures = learner.rewarded = 1  # of an episode that the replay does not hold any more
     weights = []
     genuine = learner.policy.loss
 

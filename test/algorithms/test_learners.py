@@ -23,6 +23,7 @@ from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.practice import practise
 from mechanic_rl_ros.replay.frame_files import FullDiskError
 from mechanic_rl_ros.rollout import record_episode, run_episode
+from mechanic_rl_ros.study.tuners import Cell, factory
 
 COMMON = {"warmup_episodes": 2, "batch_size": 16, "replay_frames": 600, "updates_per_episode": 2}
 QUICK = {"critic_updates": 2, "iteration_episodes": 2, "epochs": 2, "value_iterations": 0, "head_updates": 5}
@@ -36,11 +37,11 @@ def quick(name: str, **changes):
 
 
 def begin(name: str, checkpoint, hopeful: bool = True, **changes):
-    """A learner; a hopeful one believes that an episode has succeeded, which those of a random policy do not."""
+    """A learner; a hopeful one believes that one episode has succeeded and another one has not."""
     config = quick(name, **changes)
     prepared = learner_of(name).prepare(config, checkpoint, 0)
     learner = learner_of(name).create(config, prepared, seed=1)
-    learner.successes = int(hopeful)
+    learner.successes = learner.failures = learner.rewarded = int(hopeful)
     return learner
 
 
@@ -102,15 +103,22 @@ def test_practice_without_a_single_success_leaves_what_acts_as_it_is_and_is_said
     assert all(torch.equal(before[key], tensor) for key, tensor in learner.acting_policy().state_dict().items())
 
 
-def test_success_without_reward_and_success_without_end_are_said(checkpoint, practise, monkeypatch):
-    monkeypatch.setattr("mechanic_rl_ros.algorithms.learner_status.ALL_SOLVED", 3)
-    unrewarded, perfect = (begin("filtered_iql", checkpoint, hopeful=False) for _ in range(2))
-    for seed in range(3):
-        episode = practise(seed)
-        perfect.add_episode(episode)
-        unrewarded.add_episode(dataclasses.replace(episode, rewards=np.zeros_like(episode.rewards)))
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "dagger"])
+def test_success_without_reward_and_success_without_end_are_said_and_leave_what_acts_as_it_is(name, checkpoint, world, monkeypatch):
+    monkeypatch.setattr("mechanic_rl_ros.algorithms.learner_status.ALL_SOLVED", 4)
+    unrewarded, perfect = (begin(name, checkpoint, hopeful=False) for _ in range(2))
+    before = unrewarded.acting_policy().state_dict()
+    for seed in range(4):
+        episode = run_episode(world, Actor(unrewarded.checkpoint, explore=True), seed)
+        solved = dataclasses.replace(episode, outcome=Outcome.SUCCESS, rewards=np.eye(1, episode.steps, episode.steps - 1, dtype=np.float32)[0])
+        perfect.add_episode(solved)
+        unrewarded.add_episode(dataclasses.replace(solved, rewards=np.zeros_like(solved.rewards), outcome=Outcome.SUCCESS if seed else Outcome.TIMEOUT))
+    for learner in (unrewarded, perfect) if unrewarded.needs_reward else (perfect,):
+        while learner.updates_due():
+            learner.update()
+        assert all(torch.equal(before[key], tensor) for key, tensor in learner.acting_policy().state_dict().items())
     assert "had a reward" in unrewarded.notice()
-    assert "all of 3 episodes succeeded" in perfect.notice()
+    assert "all of 4 episodes succeeded" in perfect.notice()
 
 
 def _target(world, seed: int) -> float:
@@ -131,6 +139,18 @@ def test_what_a_person_did_counts_as_executed_and_as_a_demonstration(checkpoint,
     torch.testing.assert_close(newest.chunks[0, 0], torch.from_numpy(episode.actions[-1]))
 
 
+def test_a_correction_that_is_handed_back_teaches_what_was_executed_after_it(checkpoint, world):
+    learner = begin("dagger", checkpoint)
+    episode = run_episode(world, Actor(checkpoint, seed=3), next(seed for seed in range(40) if abs(_target(world, seed)) > 0.15))
+    assert episode.steps > 8
+    sources = np.where(np.isin(np.arange(episode.steps), (3, 4)), Source.HUMAN, Source.POLICY).astype(np.uint8)
+    learner.add_episode(dataclasses.replace(episode, sources=sources))
+    rows = learner.demonstrations.rows(learner.demonstrations.positions()[-2:])
+    horizon = min(rows.chunks.shape[1], episode.steps - 3)
+    torch.testing.assert_close(rows.chunks[0, :horizon], torch.from_numpy(episode.actions[3 : 3 + horizon]))
+    assert not torch.equal(rows.frames[0, 0], rows.frames[0, 1]), "what was seen before the correction is part of what the policy sees"
+
+
 def test_a_rescue_is_no_success_of_the_policy_and_says_nothing_to_the_gate(checkpoint, world):
     learner = begin("filtered_iql", checkpoint)
     rescued = taken_over(world, 5)
@@ -139,6 +159,7 @@ def test_a_rescue_is_no_success_of_the_policy_and_says_nothing_to_the_gate(check
     learner.add_episode(dataclasses.replace(rescued, best_of_n=True))
     rows = learner.practice.rows(learner.practice.positions()[-rescued.steps :])
     assert not rows.solved.any(), "what the policy did before the rescue would be cloned"
+    assert (learner.successes, learner.failures) == (1, 2), "it counts as a failure of the policy"
     assert learner.gate.state() == voted
 
 
@@ -244,13 +265,58 @@ def test_advantages_bootstrap_through_a_time_out_and_not_through_a_success(check
     torch.testing.assert_close(timed_out, torch.tensor([0.5 * 1.4 - 0.2, 1.4 - 0.4]))
 
 
-def test_an_iteration_ends_where_the_policy_has_gone_too_far(checkpoint, world):
-    learner = begin("dppo", checkpoint, epochs=50, largest_divergence=1e-6)
-    practise_with(learner, world, range(2))
-    due = learner.updates_due()
+def _iterate(learner, world, first: int, episodes: int = 6) -> list[bool]:
+    """One iteration of PPO; of every update, whether the actor moved."""
+    actor = Actor(learner.checkpoint, explore=True)
+    version, tensors, metadata = unpack_weights(learner.weights(), actor.signature)
+    actor.load(tensors, version, metadata)
+    for seed in range(first, first + episodes):
+        learner.add_episode(run_episode(world, actor, seed))
+    moved = []
     while learner.updates_due():
+        before = learner.policy.head.state_dict()["leave.weight"].clone()
         learner.update()
-    assert learner.updates < due
+        moved.append(not torch.equal(before, learner.policy.head.state_dict()["leave.weight"]))
+    return moved
+
+
+def _divergence(learner, now) -> float:
+    change = _log_probability(learner, now) - now["traces"][:, -5:].mean(dim=1)
+    return float((change.exp() - 1.0 - change).mean())
+
+
+@pytest.mark.parametrize("name", ["dppo", "reinforce"])
+def test_ppo_finds_steps_with_which_a_whole_iteration_stays_where_its_data_say_something(name, checkpoint, world):
+    learner = begin(name, checkpoint, iteration_episodes=6, epochs=10, batch_size=8)
+    kept, genuine = [], learner._begin
+    learner._begin = lambda: (genuine(), kept.append(learner.iteration))
+    moved = _iterate(learner, world, 0)
+    steps = int(kept[0]["length"])
+    assert steps >= 10
+    assert sum(moved) > steps  # began anew with shorter ones
+    assert all(moved[-steps:])  # the last attempt came to its end
+    assert float(learner.numbers["unit"]) < 1.0
+    assert 0.0 < _divergence(learner, kept[0]) < learner.config.largest_divergence
+    assert all(_iterate(learner, world, 10))  # what was found is kept
+
+
+def test_ppo_takes_longer_steps_where_much_of_its_room_was_not_used(checkpoint, world):
+    learner = begin("dppo", checkpoint, iteration_episodes=6)
+    learner.numbers["unit"] = torch.tensor(1e-5)
+    _iterate(learner, world, 0)
+    assert float(learner.numbers["unit"]) == pytest.approx(2e-5)
+
+
+def test_value_learns_for_a_whole_iteration_where_an_optimizer_with_a_rate_took_the_actor_too_far(checkpoint, world):
+    config = quick("dppo", iteration_episodes=6, epochs=10)
+    prepared = learner_of("dppo").prepare(config, checkpoint, 0)
+    learner = learner_of("dppo").create(config, prepared, tuner=factory(Cell("adamw", 0.1, 1e-3, learner="dppo"), 1.0))
+    learner.successes = learner.failures = learner.rewarded = 1
+    values, lengths, descend, begin_iteration = [], [], learner.descend, learner._begin
+    learner.descend = lambda role, loss: (values.append(role), descend(role, loss))[1]
+    learner._begin = lambda: (begin_iteration(), lengths.append(int(learner.iteration["length"])))
+    moved = _iterate(learner, world, 0)
+    assert sum(moved) < lengths[0] == values.count("value")
 
 
 def test_traces_of_another_policy_are_refused_and_nothing_is_kept(checkpoint, world):
@@ -473,6 +539,23 @@ def test_rows_of_large_error_are_drawn_more_often_where_that_is_wanted(checkpoin
         drawn.append(float((rows.positions == surprising).float().mean()))
     assert np.mean(drawn[20:]) > 5 / len(learner.practice)
     assert float(rows.weights[rows.positions == surprising].max()) < float(rows.weights.max()), "what is drawn more often weighs less"
+
+
+def test_rows_that_are_drawn_more_often_do_not_count_more_for_the_actor(checkpoint, world, monkeypatch):
+    learner = begin("filtered_iql", checkpoint, demonstration_share=0.5, batch_size=16)
+    practise_with(learner, world, range(3))
+    rows, heard, genuine = learner.sample(), [], learner.policy.loss
+
+    def watched(*arguments):
+        losses = genuine(*arguments)
+        losses.register_hook(heard.append)
+        return losses
+
+    monkeypatch.setattr(learner.policy, "loss", watched)
+    rows.weights[:8] = torch.linspace(0.1, 0.8, 8)
+    learner.clone(rows, learner.policy.observe(rows.frames), torch.ones(16))
+    shares = heard[0] * rows.weights.sum()
+    torch.testing.assert_close(shares.sort().values, rows.weights.sort().values)
 
 
 def test_a_steered_denoiser_inpaints_as_its_denoiser_does(checkpoint):

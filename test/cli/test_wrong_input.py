@@ -1,5 +1,6 @@
 """Whatever is wrong: one clear line that says what and what to do, an exit status that is not 0, no traceback, nothing lost."""
 
+import dataclasses
 import importlib.util
 import json
 import resource
@@ -49,6 +50,15 @@ def test_a_checkpoint_of_another_architecture(refused, checkpoint, tmp_path):
     manifest["config"]["width"] = 96
     (other / "checkpoint.json").write_text(json.dumps(manifest))
     assert "other" in refused("evaluate", other)
+
+
+def test_a_learner_that_cannot_start_from_the_policy_is_refused_before_there_is_a_run(refused, checkpoint, tmp_path):
+    from mechanic_rl_ros.policy.checkpoint import Checkpoint
+
+    dataclasses.replace(Checkpoint.load(checkpoint), demonstrations=None).save(tmp_path / "bare")
+    assert "no demonstrations" in refused("finetune", "--checkpoint", tmp_path / "bare")
+    assert "no demonstrations" in refused("finetune", "--checkpoint", tmp_path / "bare", "--algorithm", "sac")
+    assert [path.name for path in tmp_path.iterdir()] == ["bare"]
 
 
 def test_a_latency_longer_than_what_is_played_of_a_chunk(refused, checkpoint):

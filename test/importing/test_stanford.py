@@ -239,6 +239,8 @@ def test_a_configuration_without_end_is_refused(tmp_path):
     [
         ({"policy": {"_target_": "diffusion_policy.policy.diffusion_transformer_lowdim_policy.X"}}, "_target_ .* not supported"),
         ({"obs_encoder": {"resize_shape": [32, 32]}}, "resize_shape"),
+        ({"obs_encoder": {"crop_shape": {"front": [40, 44], "wrist": [40, 44]}}}, "crop_shape .* not supported"),
+        ({"obs_encoder": {"crop_shape": [40]}}, "crop_shape .* not supported"),
         ({"noise_scheduler": {"beta_schedule": "sigmoid"}}, "beta_schedule 'sigmoid'"),
         ({"noise_scheduler": {"clip_sample_range": 2.0}}, "clip_sample_range 2.0 is not supported"),
         ({"noise_scheduler": {"thresholding": True}}, "thresholding"),

@@ -79,3 +79,19 @@ def test_an_actor_records_how_it_drew_a_chunk_only_while_it_explores():
         if explore:
             last = unpack_chain(torch.from_numpy(actor.trace)[None], config).samples[0, -1].clamp(-1, 1)
             np.testing.assert_array_equal(chunk, last.numpy())
+
+
+def test_a_chain_costs_one_evaluation_a_step_and_one_condition(policy, monkeypatch):
+    calls, genuine = {"denoise": 0, "condition": 0}, {name: getattr(policy.head, name) for name in ("denoise", "condition")}
+
+    def counted(name):
+        def call(*arguments):
+            calls[name] += 1
+            return genuine[name](*arguments)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(policy.head, name, counted(name))
+    draw_chain(policy.head, torch.randn(1, CONFIG.observation_dim), generator())
+    assert calls == {"denoise": len(policy.head.schedule.visited), "condition": 1}

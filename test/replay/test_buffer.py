@@ -129,3 +129,37 @@ def test_a_replay_of_another_size_is_refused():
     fill(buffer, 30, False)
     with pytest.raises(UserError, match="another size"):
         ReplayBuffer(CONFIG, 20, GAMMA).restore(buffer.state())
+
+
+@pytest.mark.parametrize("part", [(0, 12), (5, 7), (0, 3), (9, 12)])
+def test_a_part_of_an_episode_has_the_rows_that_the_whole_has_there(replay, part):
+    whole, stretch = replay(100), replay(100)
+    fill(whole, 12, True)
+    fill(stretch, 4, False)
+    count = torch.arange(13, dtype=torch.float32)
+    rewards = torch.zeros(12)
+    rewards[-1] = 1.0
+    stretch.add(count[:, None].expand(-1, CONFIG.frame_dim), (count[:-1] / 100)[:, None].expand(-1, 4), rewards, True, True, part=part)
+    wanted, found = whole.rows(whole.positions()[slice(*part)]), stretch.rows(stretch.positions()[4:])
+    assert len(stretch) == 4 + part[1] - part[0]
+    for name in ("frames", "chunks", "returns", "discounts", "next_frames"):
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), msg=name)
+    leaves = stretch.as_demonstrations()["lengths"].tolist()
+    assert leaves == ([part[1] - part[0] + 1] if part[1] == 12 else [])
+
+
+def test_a_part_of_an_episode_is_the_same_after_a_restart():
+    buffer, again = (ReplayBuffer(CONFIG, 100, GAMMA) for _ in range(2))
+    buffer.add(torch.randn(13, CONFIG.frame_dim), torch.randn(12, 4), torch.zeros(12), True, True, part=(5, 7))
+    again.restore(buffer.state())
+    assert len(again) == 2
+    torch.testing.assert_close(all_rows(again).chunks, all_rows(buffer).chunks)
+
+
+def test_rows_of_a_part_are_drawn_by_priority_and_its_context_never():
+    buffer = ReplayBuffer(CONFIG, 100, GAMMA, alpha=0.6)
+    count = torch.arange(13, dtype=torch.float32)
+    for _ in range(9):  # around the ring
+        buffer.add(count[:, None].expand(-1, CONFIG.frame_dim), torch.zeros(12, 4), torch.zeros(12), True, True, part=(5, 7))
+    drawn = buffer.sample(200, torch.Generator().manual_seed(0))
+    assert set(drawn.frames[:, -1, 0].tolist()) == {5.0, 6.0}
