@@ -82,6 +82,7 @@ def frame(seed: int) -> Observation:
 
 
 FRAME = frame(0)
+SCHEDULER = DDIMScheduler(num_train_timesteps=100, beta_schedule="squaredcos_cap_v2", clip_sample=True)
 
 
 def ours(actor: Actor, best_of_n: bool = False) -> None:
@@ -103,7 +104,7 @@ def conventional(policy: Policy) -> Policy:
 @torch.inference_mode()
 def plain(policy: Policy, actor: Actor) -> None:
     """As it stands in most code."""
-    scheduler = DDIMScheduler(num_train_timesteps=100, beta_schedule="squaredcos_cap_v2", clip_sample=True)
+    scheduler = SCHEDULER
     frames = encode_observations(policy, [FRAME, FRAME], actor.device)
     observation = policy.observe(frames[None])
     sample = torch.randn(1, actor.config.prediction_horizon, actor.config.action_dim, device=actor.device)

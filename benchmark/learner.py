@@ -13,6 +13,7 @@ import argparse
 import copy
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -43,16 +44,18 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=20, help="of a round")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    learner = learner_with_episodes(Checkpoint.load(options.checkpoint), options.device)
+    checkpoint, files = Checkpoint.load(options.checkpoint), tempfile.TemporaryDirectory()
+    learner, live = (learner_with_episodes(checkpoint, options.device, folder) for folder in (None, Path(files.name)))
     plain = Plain(learner)
     for _ in range(5):
         learner.update()
         plain.update()
-    ours, theirs, data = [], [], []
+    ours, theirs, data, filed = [], [], [], []
     for _ in range(options.rounds):
         ours.append(seconds(learner.update, options.updates, options.device))
         theirs.append(seconds(plain.update, options.updates, options.device))
         data.append(seconds(learner.sample, options.updates, options.device) / ours[-1])
+        filed.append(seconds(live.sample, options.updates, options.device) / ours[-1])
     machine = torch.cuda.get_device_name() if options.device == "cuda" else f"1 thread of {platform.machine()}"
     print(f"Measured {time.strftime('%Y-%m-%d')} on {machine}, torch {torch.__version__}, {options.rounds} rounds of {options.updates} updates of 128 rows.\n")
     print("| | min | median | max |\n|---|---|---|---|")
@@ -60,14 +63,15 @@ def main() -> None:
         ("this package, ms per update", [1e3 * second for second in ours], ".1f"),
         ("plain, ms per update", [1e3 * second for second in theirs], ".1f"),
         ("times faster", [b / a for a, b in zip(ours, theirs, strict=True)], ".2f"),
-        ("data, share of an update", data, ".1%"),
+        ("data, share of an update, replay in memory", data, ".1%"),
+        ("the same, replay in memory-mapped files, as the learner node has it", filed, ".1%"),
     ):
         print(f"| {name} | {min(numbers):{form}} | {statistics.median(numbers):{form}} | {max(numbers):{form}} |")
 
 
-def learner_with_episodes(checkpoint: Checkpoint, device: str) -> FilteredIql:
+def learner_with_episodes(checkpoint: Checkpoint, device: str, folder: Path | None) -> FilteredIql:
     """A learner whose actor learns, too."""
-    learner = FilteredIql.create(replace(FilteredIqlConfig.from_yaml(), critic_updates=0, warmup_episodes=1), checkpoint, 0, device)
+    learner = FilteredIql.create(replace(FilteredIqlConfig.from_yaml(), critic_updates=0, warmup_episodes=1), checkpoint, 0, device, folder=folder)
     env, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint)
     for seed in range(EPISODES):
         learner.add_episode(run_episode(env, actor, seed))
