@@ -63,12 +63,12 @@ def open_run(folder: Path, options: dict[str, Any], parameter_file: str | os.Pat
 
 
 def learner_file(parameter_file: Path | None) -> str | None:
-    """File with settings of the learner that node parameters name; None where it is the package's, or where they cannot be read, which others report."""
+    """File with settings of the learner that node parameters name; None where it is the package's, or cannot be found, which the node reports."""
     try:
         named = next(_learner_files(yaml.safe_load(parameter_file.read_bytes())), "") if parameter_file else ""
     except (OSError, yaml.YAMLError):
         return None
-    return named or None
+    return named if Path(named).is_file() else None
 
 
 def _used_files(parameter_file: Path, embodiment: str) -> dict[str, bytes]:
