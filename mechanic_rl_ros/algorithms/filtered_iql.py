@@ -30,7 +30,6 @@ class FilteredIqlConfig(CriticConfig):
 
     SECTION: ClassVar[str] = "filtered_iql"
 
-    updates_per_episode: int = field(default=40, metadata={"low": 1, "high": 10_000})
     expectile: float = field(default=0.8, metadata={"low": 0.5, "high": 0.999})
     advantage_floor: float = field(default=-0.5, metadata={"low": -100.0, "high": 100.0})
 
