@@ -146,7 +146,7 @@ class Mechanic(torch.optim.Optimizer):
 
         Not in the first step of a parameter, though: SGD would take for its momentum what is in memory that it has not written yet.
         """
-        return not (self._bettors.is_cuda and getattr(self.base, "_step_supports_amp_scaling", False))
+        return not (self._bettors.is_cuda and self.base.defaults.get("fused"))
 
     def _begin(self, tensor: Tensor) -> bool:
         """Makes the state of a parameter; False if it is there already."""
@@ -276,6 +276,8 @@ class Mechanic(torch.optim.Optimizer):
                     group["weight_decay"] = 0.0
             yield decoupled
         finally:
+            if finite is not None:
+                del self.base.found_inf, self.base.grad_scale  # type: ignore[attr-defined]
             for state in self.state.values():
                 state["direction"].grad = None
             for group, decay in kept:
@@ -307,6 +309,10 @@ class Mechanic(torch.optim.Optimizer):
         self.state.update({tensors[index]: saved for index, saved in state.items()})
         with self._directions_as_parameters():
             self.base.load_state_dict({"state": state_dict["base"], "param_groups": state_dict["param_groups"]})
+        if not self._on_direction:  # torch rounds all of it to the precision of the parameter
+            for index, saved in state_dict["base"].items():
+                kept = self.base.state[tensors[int(index)]]
+                kept.update({name: value.detach().to(kept[name].device, copy=True) for name, value in saved.items() if isinstance(value, Tensor)})
         for group, loaded in zip(groups, self.base.param_groups, strict=True):
             group.update({name: value for name, value in loaded.items() if name != "params"})
         self.base.param_groups = groups  # still the same list: a scheduler may know it

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -175,6 +176,24 @@ def test_a_step_that_may_not_ask_whether_the_gradient_is_finite_skips_it_all_the
     follow(tuner, hurt, [*record[:place], poison, *record[place:]])
     assert tuner.skipped == 1
     assert_same_way(hurt, [tensor.double() for tensor in clean], 1e-5, start)
+
+
+@pytest.mark.parametrize("base", FUSED)
+def test_a_skipped_step_is_nothing_to_a_parameter_that_begins_after_it(base, monkeypatch):
+    record = [[gradient if index < 2 or step > 3 else None for index, gradient in enumerate(row)] for step, row in enumerate(recorded(8, missing=False))]
+    record[3] = [None if gradient is None else gradient * math.nan for gradient in record[3]]
+    waiting, hurrying = make_parameters(torch.float32), make_parameters(torch.float32)
+    start = [tensor.detach().double() for tensor in waiting]
+    follow(Mechanic(FUSED[base](groups(waiting)), s_init=0.1), waiting, record)  # one group alone torch's own fused SGD cannot begin in two steps
+    monkeypatch.setattr(Mechanic, "_waits_for_host", lambda self: False)
+    follow(Mechanic(FUSED[base](groups(hurrying)), s_init=0.1), hurrying, record)
+    assert_same_way(hurrying, [tensor.double() for tensor in waiting], 1e-5, start)
+
+
+def test_a_copy_need_not_wait_for_the_host_either():
+    tuner = copy.deepcopy(Mechanic(torch.optim.AdamW(make_parameters(torch.float32), lr=0.1, fused=True)))
+    tuner._bettors = SimpleNamespace(is_cuda=True)
+    assert not tuner._waits_for_host()
 
 
 def test_what_a_captured_graph_reads_again_stays_where_it_is(monkeypatch):
@@ -378,6 +397,18 @@ def test_state_through_safetensors_continues_bit_equally_in_another_model(base):
     follow(resumed, again, record[30:])
     assert all(torch.equal(a, b) for a, b in zip(mine, again, strict=True))
     assert torch.equal(tuner.scale, resumed.scale)
+
+
+def test_a_base_that_looks_at_bfloat16_parameters_goes_on_bit_equally():
+    record, mine = recorded(40), make_parameters(torch.bfloat16)
+    tuner = follow(Mechanic(OwnSgd(mine, lr=0.1, momentum=0.9), s_init=0.1), mine, record[:20])
+    again = [torch.nn.Parameter(tensor.detach().clone()) for tensor in mine]
+    resumed = Mechanic(OwnSgd(again, lr=0.1, momentum=0.9), s_init=0.1)
+    resumed.load_state_dict(copy.deepcopy(tuner.state_dict()))
+    follow(tuner, mine, record[20:])
+    follow(resumed, again, record[20:])
+    for a, b in zip(mine, again, strict=True):
+        assert torch.equal(tuner.state[a]["direction"], resumed.state[b]["direction"])
 
 
 def test_a_copy_goes_its_own_way():
