@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from mechanic_rl_ros.algorithms.registry import DEFAULT, LEARNERS
-from mechanic_rl_ros.study.table import TUNER, Result, best_of_grid
+from mechanic_rl_ros.study.table import ROUNDING, TUNER, Result, best_of_grid
 from mechanic_rl_ros.study.tuners import Cell
 
 GAINS = (0.2, 0.3)
 """Gains over the base policy whose time is told."""
-
-ROUNDING = 1e-9  # of a difference of two shares
 
 NOTE = (
     "Times are those of the first look at the policy that showed the gain, on the scenes of that look: looks are few and each of them is noisy. AdamW has, for "

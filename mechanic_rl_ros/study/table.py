@@ -13,11 +13,15 @@ import numpy as np
 from mechanic_rl_ros.algorithms.registry import DEFAULT
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.study.problems import PROBLEMS
-from mechanic_rl_ros.study.tuners import Cell, grid
+from mechanic_rl_ros.study.tuners import CONTROLS, Cell, grid
 
 TUNER = Cell("relative")
 SHARE = 0.95  # of the best grid cell's mean that the tuner must reach
 LOSS = 0.05  # below the base policy, at most, at any look
+SEEDS = 5  # that two cells must share, or a cell must have, before anything is decided
+MARGIN = 0.1  # half width of an interval beyond which "no difference" says nothing
+ROUNDING = 1e-9  # of a difference of two shares
+VERDICTS = {True: "yes", False: "NO", None: "undecided"}
 _STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}  # 97.5 % quantile by degrees of freedom
 
 
@@ -95,20 +99,11 @@ def _result(cell: Cell, records: Iterable[dict[str, Any]]) -> Result:
     )
 
 
-def _with_most_seeds(results: Iterable[Result]) -> list[Result]:
-    """Those that have all seeds that any of them has, so that nobody wins by a lucky few."""
-    found = list(results)
-    most = max((len(result.seeds) for result in found), default=0)
-    return [result for result in found if len(result.seeds) == most]
-
-
-def _on_grid(results: dict[Cell, Result]) -> list[Result]:
-    return _with_most_seeds(results[cell] for cell in grid() if cell in results)
-
-
 def best_of_grid(results: dict[Cell, Result]) -> Result | None:
-    """The grid cell with the highest mean, in hindsight; among those with as many seeds as any."""
-    return max(_on_grid(results), key=lambda result: result.mean, default=None)
+    """The grid cell with the highest mean, in hindsight; among those with as many seeds as any, so that none wins by a lucky few."""
+    found = [results[cell] for cell in grid() if cell in results]
+    most = max((len(result.seeds) for result in found), default=0)
+    return max((result for result in found if len(result.seeds) == most), key=lambda result: result.mean, default=None)
 
 
 def controls(results: dict[Cell, Result]) -> list[Result]:
@@ -117,28 +112,44 @@ def controls(results: dict[Cell, Result]) -> list[Result]:
     return sorted(others, key=lambda result: -result.mean)
 
 
-def claims(results: dict[Cell, Result]) -> list[tuple[str, bool]]:
-    """What should hold on a problem, in words with figures, and whether it does. Two cells are compared on the seeds that both have."""
+def claims(results: dict[Cell, Result]) -> list[tuple[str, bool | None]]:
+    """What should hold on a problem, in words with figures, and whether it does; None where too little was run to say so.
+
+    Two cells are compared on the seeds that both have.
+    """
     own, best = results.get(TUNER), best_of_grid(results)
     if own is None:
         return []
-    said = []
+    said: list[tuple[str, bool | None]] = []
     if best is not None and (pair := _pair(own, best)):
         mine, theirs, text = pair
-        cells = len(_on_grid(results))
+        cells = sum(cell in results for cell in grid())
         among = f"best of {cells} grid cells" + ("" if cells == len(grid()) else f", {len(grid())} are wanted")
-        said.append((f"{mine / max(theirs, 1e-9):.0%} of the {among} ({best.cell.name}; {text}); wanted {SHARE:.0%}", mine >= SHARE * theirs))
-    others = _with_most_seeds(controls(results))
-    if others and (pair := _pair(own, others[0])):
-        mine, theirs, text = pair
-        said.append((f"best control is {others[0].cell.name} ({text}); wanted no better than the tuner", mine >= theirs))
-    said.append((f"least gain over the base policy at any look {own.lowest:+.3f}; wanted at least {-LOSS:+.2f}", own.lowest >= -LOSS))
+        enough = cells == len(grid()) and len(_shared(own, best)) >= SEEDS
+        said.append(
+            (f"{mine / max(theirs, 1e-9):.0%} of the {among} ({best.cell.name}; {text}); wanted {SHARE:.0%}", mine >= SHARE * theirs if enough else None)
+        )
+    pairs = [(other, pair) for other in controls(results) if (pair := _pair(own, other))]
+    if pairs:
+        other, (mine, theirs, text) = min(pairs, key=lambda item: item[1][0] - item[1][1])
+        missing = [name for name in CONTROLS if len(_shared(own, results[Cell(name)]) if Cell(name) in results else []) < SEEDS]
+        lacking = f"; of fewer than {SEEDS} seeds: {', '.join(missing)}" if missing else ""
+        said.append(
+            (f"hardest control is {other.cell.name} ({text}); wanted no better than the tuner{lacking}", None if missing else mine >= theirs - ROUNDING)
+        )
+    looks = sum(map(len, own.curves))
+    text = f"least gain over the base policy at any of {looks} looks of {len(own.seeds)} seeds {own.lowest:+.3f}; wanted at least {-LOSS:+.2f}"
+    said.append((text, own.lowest >= -LOSS - ROUNDING if len(own.seeds) >= SEEDS else None))
     return said
+
+
+def _shared(own: Result, other: Result) -> list[int]:
+    return [seed for seed in own.seeds if seed in other.seeds]
 
 
 def _pair(own: Result, other: Result) -> tuple[float, float, str] | None:
     """Means on the seeds that both have, and in words with the 95 % interval of the difference; None where they share no seed."""
-    seeds = [seed for seed in own.seeds if seed in other.seeds]
+    seeds = _shared(own, other)
     if not seeds:
         return None
     mine, theirs = own.on(seeds), other.on(seeds)
@@ -148,14 +159,18 @@ def _pair(own: Result, other: Result) -> tuple[float, float, str] | None:
     return float(np.mean(mine)), float(np.mean(theirs)), f"tuner {np.mean(mine):.3f}, it {np.mean(theirs):.3f}, difference {change:+.3f}{noise}"
 
 
-def unchanged(result: Result, usual: Result) -> tuple[str, bool]:
-    """Whether a condition leaves success as it is, within the noise of the seeds: the 95 % interval of the difference (Student's t) holds 0."""
-    runs = (result.successes, usual.successes)
-    if min(map(len, runs)) < 2:
-        return f"{result.mean:.3f} against {usual.mean:.3f}; one seed says nothing of the noise", False
-    width = student(sum(map(len, runs)) - 2) * sum(float(np.var(own, ddof=1)) / len(own) for own in runs) ** 0.5
-    change = result.mean - usual.mean
-    return f"{result.mean:.3f} against {usual.mean:.3f}, {change:+.3f} ± {width:.3f}; wanted within the seeds' noise", abs(change) <= width
+def unchanged(result: Result, usual: Result) -> tuple[str, bool | None]:
+    """Whether a condition leaves success as it is, within the noise of the seeds that both have, seed by seed: the 95 % interval of the difference holds 0.
+
+    None where there are too few seeds, or they differ too much, for that to say anything.
+    """
+    seeds = _shared(result, usual)
+    theirs, mine = result.on(seeds), usual.on(seeds)
+    change = np.subtract(theirs, mine)
+    width = half_width(change.tolist())
+    text = f"{np.mean(theirs):.3f} against {np.mean(mine):.3f}, {np.mean(change):+.3f} ± {width:.3f} over {len(seeds)} seeds; wanted within their noise"
+    holds = abs(float(np.mean(change))) <= width + ROUNDING
+    return text, None if len(seeds) < SEEDS or (holds and width > MARGIN) else holds
 
 
 def as_markdown(results: dict[str, dict[Cell, Result]], bases: dict[str, float]) -> str:
@@ -174,8 +189,8 @@ def as_markdown(results: dict[str, dict[Cell, Result]], bases: dict[str, float])
             lines.append(f"| {result.cell.name} | {result.mean:.3f}{width} | {len(result.successes)} | {result.lowest:+.3f} |")
         said = claims(cells)
         like = PROBLEMS[problem].like if problem in PROBLEMS else ""
-        if TUNER in cells and TUNER in results.get(like, {}):
+        if TUNER in cells and TUNER in results.get(like, {}) and _shared(cells[TUNER], results[like][TUNER]):
             text, held = unchanged(cells[TUNER], results[like][TUNER])
             said.append((f"compared with {like}: {text}", held))
-        lines += ["", *(f"- {'yes' if held else 'NO'}: {text}" for text, held in said), ""]
+        lines += ["", *(f"- {VERDICTS[held]}: {text}" for text, held in said), ""]
     return "\n".join(lines)

@@ -8,7 +8,7 @@ import pytest
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.study.picture import draw_study
 from mechanic_rl_ros.study.table import TUNER, as_markdown, best_of_grid, claims, controls, read_results, student
-from mechanic_rl_ros.study.tuners import Cell
+from mechanic_rl_ros.study.tuners import CONTROLS, Cell, grid
 
 BASE = 0.5
 GOOD, POOR = Cell("adamw", 3e-4, 1e-3), Cell("adamw", 1e-2, 1e-3)
@@ -43,15 +43,32 @@ def test_the_best_of_the_grid_is_among_the_cells_with_most_seeds(folder):
     assert best_of_grid(read_results(folder)["lift"]).cell == GOOD, "a lucky single seed is no best"
 
 
-def test_claims_are_judged_with_their_figures(folder):
-    results = read_results(folder)["lift"]
+def test_claims_are_judged_with_their_figures(tmp_path):
+    for cell in grid():
+        write(tmp_path, "lift", cell, [0.1])
+    (tmp_path / "lift" / GOOD.name / "seed0.json").unlink()
+    (tmp_path / "lift" / GOOD.name).rmdir()
+    write(tmp_path, "lift", GOOD, [0.86] * 5)
+    write(tmp_path, "lift", TUNER, [0.9, 0.8, 0.85, 0.9, 0.8])
+    for name in CONTROLS:
+        write(tmp_path, "lift", Cell(name), [0.9 if name == "prodigy" else 0.3] * 5)
+    results = read_results(tmp_path)["lift"]
     assert [held for _, held in claims(results)] == [True, False, True]
+    assert [held for _, held in claims({**results, TUNER: replace(results[TUNER], lowest=0.5 - 0.55)})] == [True, False, True], "that is 0.05, rounded"
     assert [held for _, held in claims({**results, TUNER: replace(results[TUNER], lowest=-0.06)})] == [True, False, False]
     text = as_markdown({"lift": results}, {"lift": BASE})
-    assert "- yes: 99% of the best of 2 grid cells, 49 are wanted (adamw_3e-04_1e-03; tuner 0.850, it 0.860, difference -0.010 ± 0.124 over 3 seeds)" in text, (
-        "the third has one seed only"
-    )
-    assert "- NO: best control is prodigy (tuner 0.850, it 0.900, difference -0.050" in text
+    assert "- yes: 99% of the best of 49 grid cells (adamw_3e-04_1e-03; tuner 0.850, it 0.860, difference -0.010 ± 0.062 over 5 seeds)" in text
+    assert "- NO: hardest control is prodigy (tuner 0.850, it 0.900, difference -0.050" in text
+    assert "any of 10 looks of 5 seeds +0.000" in text
+
+
+def test_what_too_little_was_run_for_is_undecided(folder):
+    results = read_results(folder)["lift"]
+    assert [held for _, held in claims(results)] == [None, None, None]
+    text = as_markdown({"lift": results}, {"lift": BASE})
+    assert "- undecided: 99% of the best of 3 grid cells, 49 are wanted (adamw_3e-04_1e-03; tuner 0.850, it 0.860" in text
+    assert "- undecided: hardest control is prodigy (tuner 0.850, it 0.900" in text
+    assert "of fewer than 5 seeds: mechanic, schedule-free, prodigy, d-adaptation, dog, trac, adamw" in text
     assert [result.cell.name for result in controls(results)] == ["prodigy"]
 
 
@@ -60,27 +77,28 @@ def test_cells_are_compared_on_the_seeds_that_both_have(tmp_path):
     write(tmp_path, "lift", GOOD, [0.6])
     write(tmp_path, "lift", Cell("prodigy"), [0.4, 0.8, 0.8])
     write(tmp_path, "lift", Cell("dog"), [0.99])
-    results = read_results(tmp_path)["lift"]
-    grid, control, _ = claims(results)
+    grid, control, _ = claims(read_results(tmp_path)["lift"])
     assert grid[0].startswith("83% of the best of 1 grid cells")
     assert "tuner 0.500, it 0.600, difference -0.100, one seed" in grid[0]
-    assert not grid[1]
-    assert "best control is prodigy" in control[0], "one lucky seed is no best"
-    assert control[1]
+    assert "hardest control is dog (tuner 0.500, it 0.990" in control[0], "one that lacks seeds is not forgotten"
 
 
 def test_quantiles_of_student_are_right_beyond_the_table():
     assert [round(student(freedom), 2) for freedom in (1, 4, 9, 10, 20, 100)] == [12.71, 2.78, 2.26, 2.23, 2.09, 1.98]
 
 
-def test_a_condition_is_compared_with_the_usual_one_by_the_noise_of_the_seeds(folder):
-    write(folder, "lift-batch-64", TUNER, [0.8, 0.9, 0.82])
-    write(folder, "lift-gradient-1e3", TUNER, [0.5, 0.52, 0.51])
-    write(folder, "lift-batch-512", TUNER, [0.85])
-    text = as_markdown(read_results(folder), {})
-    assert "- yes: compared with lift: 0.840 against 0.850, -0.010 ± 0.117; wanted within the seeds' noise" in text
-    assert "- NO: compared with lift: 0.510 against 0.850, -0.340 ±" in text
-    assert "one seed says nothing of the noise" in text
+def test_a_condition_is_compared_with_the_usual_one_seed_by_seed(tmp_path):
+    usual = [0.9, 0.8, 0.85, 0.9, 0.8]
+    write(tmp_path, "lift", TUNER, usual)
+    write(tmp_path, "lift-batch-64", TUNER, [0.92, 0.78, 0.86, 0.88, 0.82])
+    write(tmp_path, "lift-gradient-1e3", TUNER, [success - 0.3 for success in usual])
+    write(tmp_path, "lift-gradient-1e-3", TUNER, [0.2, 0.95, 0.95, 0.2, 0.95])
+    write(tmp_path, "lift-batch-512", TUNER, [0.85])
+    text = as_markdown(read_results(tmp_path), {})
+    assert "- yes: compared with lift: 0.852 against 0.850, +0.002 ± 0.025 over 5 seeds; wanted within their noise" in text
+    assert "- NO: compared with lift: 0.550 against 0.850, -0.300 ±" in text
+    assert "- undecided: compared with lift: 0.650 against 0.850, -0.200 ±" in text, "an interval as wide as that holds everything"
+    assert "- undecided: compared with lift: 0.850 against 0.900, -0.050 ± inf over 1 seeds" in text
 
 
 def test_the_picture_is_drawn_also_from_few_results(folder, tmp_path):
