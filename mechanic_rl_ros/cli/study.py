@@ -26,7 +26,8 @@ def study(
     algorithms: Annotated[
         bool, typer.Option("--algorithms", help="Compare every learner instead, with the tuner and with AdamW at the best pair of rates in this folder's grid.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Practice seeds of every cell, from 0.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Practice seeds of every cell.")] = 5,
+    first_seed: Annotated[int, typer.Option(min=0, max=1_000_000, help="The first of them. Judge with seeds that nothing was chosen by.")] = 0,
     episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Practice episodes of every run.")] = 240,
     scenes: Annotated[int, typer.Option(min=4, max=100_000, help="Evaluation scenes at the end of every run.")] = 200,
     checks: Annotated[
@@ -67,7 +68,13 @@ def study(
         for name in names:
             _base(name, settings, workers)
         # Seed by seed: what is there when somebody stops it covers everything.
-        runs = [Run(name, cell, seed) for seed in range(seeds) for row in zip_longest(*chosen.values()) for name, cell in zip(names, row, strict=True) if cell]
+        runs = [
+            Run(name, cell, seed)
+            for seed in range(first_seed, first_seed + seeds)
+            for row in zip_longest(*chosen.values())
+            for name, cell in zip(names, row, strict=True)
+            if cell
+        ]
         with progress_bar() as progress:
             bar = progress.add_task("practising", total=len(runs), note="")
             progress.update(bar, completed=sum(run.path(output).exists() for run in runs))

@@ -29,6 +29,8 @@ def test_a_study_writes_a_file_for_every_run_a_table_and_a_picture_and_goes_on_w
     assert {**look, "seconds": 0} == {**last, "seconds": 0}, "looks on the way change nothing"
     assert files[1].stat().st_mtime_ns == before, "what is there is kept"
     assert "relative seed 0" not in again.stderr
+    assert run("study", "--output", folder, *SHORT, "--cells", "tuner", "--first-seed", 7).returncode == 0
+    assert (folder / "lift" / "relative" / "seed7.json").exists()
     other = run("study", "--output", folder, *SHORT, "--first-scene", 7)
     assert (other.returncode, "was made with first_scene 500000, not 7" in other.stderr) == (1, True)
     assert run("study", "--output", folder, "--show-only").returncode == 0
