@@ -6,16 +6,13 @@ python benchmark/summarise.py runs/seed0 runs/seed1 runs/seed2 > benchmark/resul
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.provenance import machine
 from mechanic_rl_ros.report.run_data import RunData
 from mechanic_rl_ros.report.timing import timing_rows
 
@@ -32,14 +29,6 @@ def main(folders: list[str]) -> None:
     print("| | " + " | ".join(column["seed"] for column in columns) + " |\n|---|" + "---|" * len(columns))
     for name in dict.fromkeys(name for column in columns for name in column if name != "seed"):
         print(f"| {name} | " + " | ".join(column.get(name, "-") for column in columns) + " |")
-
-
-def machine() -> str:
-    """What the figures were measured on."""
-    names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores ({names[0] if names else platform.machine()}, {platform.system()}), {gpu}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def figures(data: RunData) -> dict[str, str]:

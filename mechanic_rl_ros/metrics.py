@@ -68,6 +68,15 @@ class LearnerRecord(TypedDict):
     wall: float
 
 
+class ScalesRecord(TypedDict):
+    """Scale of every network's tuner after each of the last updates, the newest of which is number ``updates``."""
+
+    kind: str
+    updates: int
+    scales: dict[str, list[float]]
+    wall: float
+
+
 class CommandRecord(TypedDict):
     """Timing of the command node over ``period_count`` periods. Mean error and deviation are fractions of the nominal ``period_ms``.
 
@@ -135,6 +144,7 @@ KINDS: dict[str, Any] = {
     "run": RunRecord,
     "episode": EpisodeRecord,
     "learner": LearnerRecord,
+    "scales": ScalesRecord,
     "command": CommandRecord,
     "policy": PolicyRecord,
     "sim": SimRecord,
@@ -229,7 +239,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[Record]:
 class TensorBoardMirror:
     """Writes the numbers of records as TensorBoard scalars, ``<kind>/<field>``, without importing torch or tensorflow.
 
-    Steps are episode numbers for ``episode``, updates for ``learner``, and the number of episodes so far for everything else.
+    Steps are episode numbers for ``episode``, updates for ``learner`` and ``scales``, and the number of episodes so far for everything else.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -253,12 +263,14 @@ class TensorBoardMirror:
         if kind == "episode":
             self._episodes = int(record["number"])
         step = int(record["updates"]) if kind == "learner" else self._episodes
-        event = self._events.Event(wall_time=float(record.get("wall") or time.time()), step=step)
         name = f"evaluation/{record['name']}" if kind == "evaluation" else kind
-        for field, value in _scalars(record):
-            event.summary.value.add(tag=f"{name}/{field}", simple_value=value)
-        if event.summary.value:
-            self._write(event)
+        wall = float(record.get("wall") or time.time())
+        for number, scalars in _by_update(record) if kind == "scales" else [(step, dict(_scalars(record)))]:
+            event = self._events.Event(wall_time=wall, step=number)
+            for field, value in scalars.items():
+                event.summary.value.add(tag=f"{name}/{field}", simple_value=value)
+            if event.summary.value:
+                self._write(event)
 
     def close(self) -> None:
         """Closes the file.
@@ -292,6 +304,12 @@ def _scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield field, float(value)
 
 
+def _by_update(record: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, float]]]:
+    rows = list(zip(*record["scales"].values(), strict=True))
+    for number, row in enumerate(rows, record["updates"] - len(rows) + 1):
+        yield number, {name: value for name, value in zip(record["scales"], row, strict=True) if value is not None}
+
+
 def _parse(lines: list[bytes]) -> Iterator[Record]:
     for line in lines:
         try:
@@ -315,4 +333,8 @@ def _plain(value: Any) -> Any:
     """NumPy values as plain ones; JSON has no NaN, so what is not a number becomes null."""
     if hasattr(value, "tolist"):
         value = value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -16,10 +16,11 @@ class Gate:
 
     An immature critic chooses worse than chance, so best-of-N starts off. It is switched on when its success is higher with a probability of ``on``
     (normal approximation to two Beta posteriors), and off again below ``off``; in between the last decision holds. Somebody who looks after every
-    episode is fooled by luck more often than ``1 - on`` says, hence the least number of episodes and the long memory.
+    episode is fooled by luck more often than ``1 - on`` says, hence the least number of episodes and the long memory. The policy gets better all the
+    time: only episodes of the same time are compared, those from before critics chose in any are forgotten.
     """
 
-    def __init__(self, memory: float = 80.0, least: float = 20.0, on: float = 0.95, off: float = 0.5) -> None:
+    def __init__(self, memory: float = 200.0, least: float = 20.0, on: float = 0.95, off: float = 0.5) -> None:
         """Starts with best-of-N off.
 
         Args:
@@ -34,6 +35,8 @@ class Gate:
 
     def add(self, success: bool, best_of_n: bool) -> None:
         """Counts one episode."""
+        if best_of_n and not any(self._counts[1]):
+            self._counts[0] = [0.0, 0.0]
         arm = self._counts[int(best_of_n)]
         kept = 1.0 - 1.0 / self.memory
         arm[0], arm[1] = kept * arm[0] + float(success), kept * arm[1] + float(not success)

@@ -6,6 +6,7 @@ import copy
 import os
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,7 +20,7 @@ from mechanic_rl_ros.algorithms.guard import Guard, chosen_by
 from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
 from mechanic_rl_ros.algorithms.learner_output import checkpoint_of, weights_of
 from mechanic_rl_ros.algorithms.learner_state import read_learner, write_learner
-from mechanic_rl_ros.algorithms.learner_status import notice_about, status_of
+from mechanic_rl_ros.algorithms.learner_status import SCALES, notice_about, scales_of, status_of
 from mechanic_rl_ros.algorithms.snapshot import Snapshot
 from mechanic_rl_ros.algorithms.weight_check import FARTHEST
 from mechanic_rl_ros.data import Episode, Outcome
@@ -88,6 +89,7 @@ class Learner(ABC):
         self.episode_ids: set[str] = set()
         self.version = checkpoint.version
         self.updates, self.losses, self.update_ms = 0, {"actor_loss": 0.0, "critic_loss": 0.0}, 0.0
+        self.scales: deque[tuple[float, ...]] = deque(maxlen=SCALES)  # of all tuners after each of the last updates
         self.successes = self.failures = self.rewarded = 0  # episodes that the policy solved on its own, that it did not, and that had any reward
         self.build()
         self.tune("actor", [parameter for parameter in self.policy.parameters() if parameter.requires_grad])
@@ -247,6 +249,7 @@ class Learner(ABC):
         self.learn()
         self.updates += 1
         self.version += 1
+        self.scales.append(scales_of(self))
         self.update_ms += (1e3 * (time.perf_counter() - started) - self.update_ms) / min(self.updates, 100)
         return dict(self.losses)
 
@@ -311,6 +314,7 @@ class Learner(ABC):
         """Goes on from a snapshot, as a new version. Replay, random numbers and counters stay as they are; what is known of best-of-N was of other critics."""
         snapshot.put_back(self._trained(), self.tuners, self.numbers)
         self.gate = Gate()
+        self.scales.clear()
         self.version += 1
 
     def begin_at(self, version: int) -> None:
@@ -357,6 +361,7 @@ class Learner(ABC):
             UserError: The save is missing, damaged, or of another checkpoint.
         """
         read_learner(Path(directory), self)
+        self.scales.clear()
 
     def counters(self) -> dict[str, Any]:
         """The plain numbers of the state, for ``save``."""

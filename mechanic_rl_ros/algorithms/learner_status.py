@@ -11,17 +11,24 @@ ALL_SOLVED = 40
 """Episodes without a failure after which somebody should know that there is nothing to gain."""
 
 ROLES = ("actor", "critic", "value")
-"""Roles whose scale is shown."""
+"""Roles whose scale is told by name."""
+
+SCALES = 500
+"""Updates whose scales are told, one by one: more than are made between two looks."""
 
 
 def status_of(learner: Learner) -> dict[str, Any]:
-    """Figures to show. A scale is 0 where there is no such network."""
+    """Figures to show. A scale is 0 where there is no such network; ``scales`` has a row of all ``networks`` for each of the last updates."""
+    scales = dict(zip(learner.tuners, learner.scales[-1] if learner.scales else scales_of(learner), strict=True))
     return {
         "version": learner.version,
         "updates": learner.updates,
         "episodes": len(learner.episode_ids),
         "rows": len(learner.practice),
-        **{f"{role}_scale": learner.tuners[role].scale if role in learner.tuners else 0.0 for role in ROLES},
+        **{f"{role}_scale": scales.get(role, 0.0) for role in ROLES},
+        "networks": list(learner.tuners),
+        "scales_from": learner.updates - len(learner.scales) + 1,
+        "scales": list(learner.scales),
         **learner.losses,
         "update_ms": learner.update_ms,
         "skipped_gradients": sum(getattr(tuner, "skipped", 0) for tuner in learner.tuners.values()),
@@ -32,6 +39,11 @@ def status_of(learner: Learner) -> dict[str, Any]:
         "rollbacks": learner.guard.rollbacks,
         "notice": learner.guard.reason or learner.notice(),
     }
+
+
+def scales_of(learner: Learner) -> tuple[float, ...]:
+    """What every tuner has found by now, in the order of ``tuners``."""
+    return tuple(float(tuner.scale) for tuner in learner.tuners.values())
 
 
 def notice_about(learner: Learner) -> str:

@@ -21,8 +21,13 @@ def study(
             help="Problems, separated by commas: lift, push, reach, held-out; lift in other conditions: lift-gradient-1e-3, lift-gradient-1e3, lift-batch-64, "
             "lift-batch-512, lift-width-1 (which the following are compared with), lift-width-0.5, lift-width-4."
         ),
-    ] = "lift,push,reach",
-    cells: Annotated[str, typer.Option(help="What to compare, separated by commas: tuner, controls, grid, or names such as prodigy.")] = "tuner,controls,grid",
+    ] = "lift,push,reach,held-out",
+    cells: Annotated[
+        str,
+        typer.Option(
+            help="What to compare, separated by commas: tuner, controls, ablations (the tuner without parts of itself), grid, or names of cells such as prodigy."
+        ),
+    ] = "tuner,controls,grid",
     algorithms: Annotated[
         bool, typer.Option("--algorithms", help="Compare every learner instead, with the tuner and with AdamW at the best pair of rates in this folder's grid.")
     ] = False,
@@ -106,14 +111,14 @@ def _cells(names: list[str]) -> list[Any]:
         UserError: A name is unknown.
     """
     from mechanic_rl_ros.study.table import TUNER
-    from mechanic_rl_ros.study.tuners import CONTROLS, Cell, grid
+    from mechanic_rl_ros.study.tuners import ABLATIONS, CONTROLS, Cell, grid
 
-    groups = {"tuner": [TUNER], "controls": [Cell(name) for name in CONTROLS], "grid": grid()}
+    groups = {"tuner": [TUNER], "controls": [Cell(name) for name in CONTROLS], "ablations": [Cell(name) for name in ABLATIONS], "grid": grid()}
     single = {cell.name: cell for group in groups.values() for cell in group}
     found: list[Cell] = []
     for name in names:
         if name not in groups and name not in single:
-            raise UserError(f"unknown cell {name!r}: use {', '.join(groups)}, {', '.join(CONTROLS)}, or a pair of rates such as {grid()[0].name}")
+            raise UserError(f"unknown cell {name!r}: use {', '.join(groups)}, {', '.join(CONTROLS + ABLATIONS)}, or a pair of rates such as {grid()[0].name}")
         found += groups.get(name) or [single[name]]
     return list(dict.fromkeys(found))
 

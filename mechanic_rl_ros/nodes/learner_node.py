@@ -111,7 +111,7 @@ class LearnerNode(Node):
         s = self.snapshot
         fresh, self.skipped_before = s["skipped_gradients"] - self.skipped_before, s["skipped_gradients"]
         reason = self._reason() or (f"{fresh} more steps left out: a gradient was not finite" if fresh > 0 else "")
-        values = {key: str(value) for key, value in s.items()} | {"device": self.device, "refused": self.refused}
+        values = {key: str(value) for key, value in s.items() if not isinstance(value, list)} | {"device": self.device, "refused": self.refused}
         return (WARN, reason, values) if reason else (OK, f"{s['updates']} updates from {s['episodes']} episodes", values)
 
     def _recover(self) -> None:
@@ -290,6 +290,7 @@ class LearnerNode(Node):
         message.header.stamp = self.get_clock().now().to_msg()
         message.updates_due = max(s["updates_due"], min(waiting, 1))
         message.actor_scale, message.critic_scale, message.value_scale = float(s["actor_scale"]), float(s["critic_scale"]), float(s["value_scale"])
+        message.networks, message.scales_from, message.scales = s["networks"], s["scales_from"], [scale for row in s["scales"] for scale in row]
         message.skipped_gradients, message.withheld, message.rollbacks = s["skipped_gradients"], s["withheld"], s["rollbacks"]
         message.actor_loss, message.critic_loss, message.update_time = float(s["actor_loss"]), float(s["critic_loss"]), 1e-3 * float(s["update_ms"])
         message.plain_success, message.best_success = _or_none(s["plain_success"]), _or_none(s["best_success"])

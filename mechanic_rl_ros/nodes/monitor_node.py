@@ -43,6 +43,7 @@ class MonitorNode(Node):
         self.latencies: deque[float] = deque(maxlen=500)
         self.chunk: msg.ActionChunk | None = None
         self.start_ns, self.last_id = 0, ""
+        self.scaled = 0  # updates whose scales are written
         self.speed_from = (time.monotonic(), 0)
         self.heard, self.reason, self.written_reason = -math.inf, "", ""
         self._write("run", task=task, seed=seed, checkpoint=checkpoint, started=time.time())
@@ -144,6 +145,19 @@ class MonitorNode(Node):
             best_success=s.best_success,
             prefers_best_of_n=s.prefers_best_of_n,
         )
+        self._write_scales(s)
+
+    def _write_scales(self, s: msg.LearnerStatus) -> None:
+        """Scales of updates that no status has told before."""
+        if not s.networks or len(s.scales) % len(s.networks):
+            return
+        rows = np.reshape(s.scales, (-1, len(s.networks)))
+        if s.updates < self.scaled:
+            self.scaled = 0  # a learner that began anew
+        rows = rows[max(self.scaled + 1 - s.scales_from, 0) :]
+        self.scaled = s.updates
+        if len(rows):
+            self._write("scales", updates=s.updates, scales={name: column.tolist() for name, column in zip(s.networks, rows.T, strict=True)})
 
     def _on_policy(self, s: msg.PolicyStatus) -> None:
         self.view.on_policy(s)

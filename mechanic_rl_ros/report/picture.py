@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -102,10 +103,9 @@ def _returns(axis: Axes, data: RunData) -> None:
 
 
 def _scales(axis: Axes, data: RunData) -> None:
-    updates = data.column("learner", "updates")
-    for name, colour, style in (("actor", BLUE, "-"), ("critic", RED, "--"), ("value", GREEN, ":")):
-        scale = data.column("learner", f"{name}_scale")
-        shown = (updates > 0) & (scale > 0)  # zero has no place on a logarithmic axis
+    looks = itertools.cycle([(BLUE, "-"), (RED, "--"), (GREEN, ":"), (ORANGE, "-."), (GREY, "-")])
+    for (name, (updates, scale)), (colour, style) in zip(data.scales.items(), looks, strict=False):
+        shown = scale > 0  # zero has no place on a logarithmic axis
         if shown.any():
             axis.plot(updates[shown], scale[shown], style, color=colour, linewidth=2, label=name)
             axis.set_yscale("log")

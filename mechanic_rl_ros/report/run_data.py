@@ -66,6 +66,16 @@ class RunData:
         """Episodes that were not aborted."""
         return [line for line in self.records.get("episode", []) if line["outcome"] != "aborted"]
 
+    @property
+    def scales(self) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """Updates and the scale after each of them, of every network that had one; of an update that was made twice, the last time."""
+        found: dict[str, dict[int, float]] = defaultdict(dict)
+        for line in self.records.get("scales", []):
+            for name, values in line["scales"].items():
+                found[name].update(zip(range(line["updates"] - len(values) + 1, line["updates"] + 1), values, strict=True))
+        ordered = {name: sorted(values.items()) for name, values in found.items()}
+        return {name: (np.array([u for u, _ in pairs], np.int64), np.array([v for _, v in pairs], np.float64)) for name, pairs in ordered.items()}
+
     def column(self, kind: str, field: str) -> NDArray[np.float64]:
         """One field as numbers, NaN where it is missing."""
         values = [line.get(field) for line in self.records.get(kind, [])]

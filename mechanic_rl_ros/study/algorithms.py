@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mechanic_rl_ros.algorithms.registry import DEFAULT, LEARNERS
-from mechanic_rl_ros.study.table import ROUNDING, TUNER, Result, best_of_grid
+from mechanic_rl_ros.study.table import ROUNDING, TUNER, Result, best_of_grid, made
 from mechanic_rl_ros.study.tuners import Cell
 
 GAINS = (0.2, 0.3)
@@ -37,7 +37,7 @@ def as_markdown(results: dict[str, dict[Cell, Result]], bases: dict[str, float])
         own = [result for result in own if _rates(result.cell) in rates]
         lines += [f"## {problem}, every learner; base policy {bases[problem]:.3f}", "", _head(), "|---|---|---|" + "---|" * len(GAINS)]
         lines += [_row(result) for result in sorted(own, key=lambda result: -result.mean)] + [""]
-    return "\n".join([*lines, NOTE, ""]) if lines else ""
+    return "\n".join([*lines, NOTE, "", *made(results)]) if lines else ""
 
 
 def _rates(cell: Cell) -> tuple[str, float, float]:

@@ -20,6 +20,7 @@ from mechanic_rl_ros.evaluation import evaluate
 from mechanic_rl_ros.policy.checkpoint import WEIGHTS, Checkpoint
 from mechanic_rl_ros.policy.weights import WeightsError
 from mechanic_rl_ros.practice import Practised, practise
+from mechanic_rl_ros.provenance import provenance
 from mechanic_rl_ros.replay.atomic import write_atomically
 from mechanic_rl_ros.study.problems import base_policy, problem_of
 from mechanic_rl_ros.study.tuners import Cell, Ruined, factory
@@ -134,7 +135,16 @@ def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
         ruined = str(error)
         curve.append({"episodes": settings.episodes, "success": 0.0, "base": fmean(outcomes), "best_of_n": False})
     said = settings.say(run.problem, run.cell.learner)
-    record = {"problem": run.problem, **asdict(run.cell), "seed": run.seed, "success": curve[-1]["success"], "ruined": ruined, "curve": curve, "settings": said}
+    record = {
+        "problem": run.problem,
+        **asdict(run.cell),
+        "seed": run.seed,
+        "success": curve[-1]["success"],
+        "ruined": ruined,
+        "curve": curve,
+        "settings": said,
+        "made": provenance(),
+    }
     path = run.path(settings.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(record, indent=1).encode())

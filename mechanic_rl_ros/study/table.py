@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from mechanic_rl_ros.algorithms.registry import DEFAULT
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.study.problems import PROBLEMS
-from mechanic_rl_ros.study.tuners import CONTROLS, Cell, grid
+from mechanic_rl_ros.study.tuners import ABLATIONS, CONTROLS, Cell, grid
 
 TUNER = Cell("relative")
 SHARE = 0.95  # of the best grid cell's mean that the tuner must reach
@@ -35,6 +36,7 @@ class Result:
         seeds: Which they are, rising.
         lowest: Least gain over the base policy at any look, of any seed, on the same scenes.
         curves: Looks of every seed: ``episodes``, ``success``, robot ``minutes``.
+        made: Of every seed, at what commit, on what machine and day, and what scenes it was judged on, in words.
     """
 
     cell: Cell
@@ -42,6 +44,7 @@ class Result:
     seeds: tuple[int, ...]
     lowest: float
     curves: tuple[tuple[dict[str, Any], ...], ...] = ()
+    made: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -96,7 +99,13 @@ def _result(cell: Cell, records: Iterable[dict[str, Any]]) -> Result:
         tuple(run["seed"] for run in runs),
         min(look["success"] - look["base"] for run in runs for look in run["curve"]),
         tuple(tuple(run["curve"]) for run in runs),
+        tuple(_words(run) for run in runs),
     )
+
+
+def _words(run: dict[str, Any]) -> str:
+    made, scenes = run.get("made", {}), run.get("settings", {}).get("first_scene", "?")
+    return (f"commit {made['commit']}, {made['machine']}, {made['date']}" if made else "not told") + f"; scenes from {scenes}"
 
 
 def best_of_grid(results: dict[Cell, Result]) -> Result | None:
@@ -108,7 +117,7 @@ def best_of_grid(results: dict[Cell, Result]) -> Result | None:
 
 def controls(results: dict[Cell, Result]) -> list[Result]:
     """Other optimizers at their defaults, the best first."""
-    others = [result for cell, result in results.items() if cell.learner == DEFAULT and not cell.actor_rate and cell != TUNER]
+    others = [result for cell, result in results.items() if cell.learner == DEFAULT and cell.tuner not in ABLATIONS and not cell.actor_rate and cell != TUNER]
     return sorted(others, key=lambda result: -result.mean)
 
 
@@ -193,4 +202,10 @@ def as_markdown(results: dict[str, dict[Cell, Result]], bases: dict[str, float])
             text, held = unchanged(cells[TUNER], results[like][TUNER])
             said.append((f"compared with {like}: {text}", held))
         lines += ["", *(f"- {VERDICTS[held]}: {text}" for text, held in said), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *made(results)])
+
+
+def made(results: dict[str, dict[Cell, Result]]) -> list[str]:
+    """What code and machines the runs were made with, the most frequent first."""
+    counts = Counter(words for cells in results.values() for result in cells.values() for words in result.made)
+    return ["Made with:", "", *(f"- {count} runs: {words}" for words, count in counts.most_common()), ""] if counts else []

@@ -21,6 +21,9 @@ RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 CONTROLS = ("mechanic", "schedule-free", "prodigy", "d-adaptation", "dog", "trac", "adamw")
 """Other optimizers, at their authors' defaults."""
 
+ABLATIONS = ("no-bettors",)
+"""The tuner without parts of itself."""
+
 ACTOR_AVERAGE = 0.99  # decay of the exponential moving average of the actor that acts where an optimizer brings no average of its own
 DOG_AVERAGE = 8.0  # DoG's authors: "must be combined with iterate averaging", by polynomial decay with this gamma
 
@@ -112,6 +115,17 @@ class ScheduleFree(Averaged):
         return [y.detach().lerp(state[y]["z"], 1.0 - 1.0 / beta) if "z" in state[y] else y.detach().clone() for y in self._parameters]
 
 
+class WithoutBettors(RelativeMechanic):
+    """The tuner's unit and averaging with a scale of always 1: what is left when nothing is learned about the step size."""
+
+    def step(self, closure: Any = None) -> Any:
+        """As of the tuner; bettors that have seen nothing stake all of it."""
+        loss = super().step(closure)
+        for state in self.state.values():
+            state["bettors"][:3] = 0.0
+        return loss
+
+
 class Scaled:
     """An optimizer that sees every gradient multiplied by a factor."""
 
@@ -151,9 +165,11 @@ def factory(cell: Cell, gradient: float = 1.0) -> Callable[[Iterable[torch.nn.Pa
 def _factory(cell: Cell) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
     if cell.tuner == "relative":
         return lambda parameters, role: RelativeMechanic(parameters)
+    if cell.tuner == "no-bettors":
+        return lambda parameters, role: WithoutBettors(parameters)
     makers = _makers(cell)
     if cell.tuner not in makers:
-        raise UserError(f"unknown tuner {cell.tuner!r}: use one of relative, {', '.join(makers)}")
+        raise UserError(f"unknown tuner {cell.tuner!r}: use one of {', '.join(['relative', *ABLATIONS, *makers])}")
     maker = makers[cell.tuner]
 
     def make(parameters: Iterable[torch.nn.Parameter], role: str) -> Any:

@@ -39,6 +39,18 @@ def test_luck_alone_rarely_switches_it_on():
     assert switched_on(0.8, 0.7) < 0.05
 
 
+def test_getting_better_is_no_merit_of_best_of_n():
+    """As in practice: 60 plain episodes of the base policy, then both arms, equally good and better all the time."""
+    on = 0
+    for seed in range(300):
+        rng, gate = np.random.default_rng(seed), Gate()
+        for number in range(240):
+            chosen = number >= 60 and alternates(number)
+            gate.add(bool(rng.random() < (0.4 if number < 60 else 0.45 + 0.33 * (number - 60) / 180)), chosen)
+        on += gate.prefers_best_of_n
+    assert on / 300 < 0.2
+
+
 def test_what_helps_is_found_in_most_runs():
     assert switched_on(0.5, 0.7) > 0.9
 

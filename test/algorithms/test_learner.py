@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from collections import deque
 
 import pytest
 import torch
@@ -170,7 +171,9 @@ def test_a_restored_learner_continues_bit_by_bit(learner, checkpoint, practise, 
         update(each, 5)
     assert learner.weights() == resumed.weights()
     mine, theirs = learner.status(), resumed.status()
-    assert {**mine, "update_ms": 0} == {**theirs, "update_ms": 0}
+    assert mine["scales"][-5:] == theirs["scales"]  # those of before are told by whoever made them
+    own = {"update_ms", "scales", "scales_from"}
+    assert {name: mine[name] for name in mine.keys() - own} == {name: theirs[name] for name in theirs.keys() - own}
 
 
 def test_a_damaged_save_is_refused(learner, checkpoint, tmp_path):
@@ -212,6 +215,22 @@ def test_a_save_of_another_base_is_refused(learner, checkpoint, tmp_path):
 def test_status_is_plain_data(learner):
     assert json.loads(json.dumps(learner.status()))["rows"] == len(learner.practice)
     assert learner.status()["actor_scale"] == 1.0
+
+
+def test_status_tells_the_scale_of_every_network_after_every_update(checkpoint, practise):
+    learner = FilteredIql.create(QUICK, checkpoint)
+    assert (learner.status()["scales"], learner.status()["scales_from"]) == ([], 1)
+    for number in range(QUICK.warmup_episodes + 1):
+        learner.add_episode(practise(number, expert=number % 2 == 0))
+    seen = []
+    for _ in range(3):
+        learner.update()
+        seen.append(tuple(tuner.scale for tuner in learner.tuners.values()))
+    status = learner.status()
+    assert (status["networks"], status["scales_from"], status["scales"]) == (list(learner.tuners), 1, seen)
+    learner.scales = deque(learner.scales, maxlen=2)
+    learner.update()
+    assert (learner.status()["scales_from"], len(learner.status()["scales"])) == (3, 2)
 
 
 def test_a_checkpoint_without_demonstrations_is_refused(checkpoint):

@@ -104,6 +104,8 @@ def test_episodes_over_the_wire_become_weights_that_a_policy_accepts(school):
     status = school.await_learned(3)
     assert status.rows > 0
     assert np.isfinite([status.actor_loss, status.critic_loss, status.update_time, status.actor_scale]).all()
+    assert set(status.networks) == {"actor", "critic", "value"}
+    assert (status.scales_from, len(status.scales)) == (1, 3 * status.updates)
     completed = school.await_weights(10)
     actor = Actor(Checkpoint.load(school.checkpoint))
     actor.load(*(unpack_weights(completed.payload, actor.signature)[index] for index in (1, 0, 2)))

@@ -104,6 +104,32 @@ def test_what_the_learner_says_is_written(record):
     assert written["update_ms"] == pytest.approx(4.0)
 
 
+def test_the_scale_of_every_update_is_written_once(record):
+    def told(first, *rows):
+        flat = [number for row in rows for number in row]
+        return msg.LearnerStatus(updates=first + len(rows) - 1, networks=["actor", "critic"], scales_from=first, scales=flat)
+
+    written = record.after(record.learner, told(11, (1.0, 0.5), (0.9, 0.4)), "scales")
+    assert (written["updates"], written["scales"]) == (12, {"actor": [1.0, 0.9], "critic": [0.5, 0.4]})
+    record.learner.publish(told(11, (1.0, 0.5), (0.9, 0.4)))
+    written = record.after(record.learner, told(12, (0.9, 0.4), (0.8, 0.3)), "scales")
+    assert (written["updates"], written["scales"]) == (13, {"actor": [0.8], "critic": [0.3]})
+    assert [line["updates"] for line in record.of("scales")] == [12, 13]
+
+
+def test_a_scale_that_is_no_number_does_not_end_the_record(record):
+    written = record.after(record.learner, msg.LearnerStatus(updates=14, networks=["actor"], scales_from=14, scales=[float("nan")]), "scales")
+    assert written["scales"] == {"actor": [None]}
+    record.learner.publish(msg.LearnerStatus(updates=15, networks=["actor", "critic"], scales_from=15, scales=[1.0]))  # not a whole row
+    assert record.after(record.learner, msg.LearnerStatus(updates=16, networks=["actor"], scales_from=16, scales=[0.6]), "scales")["updates"] == 16
+
+
+def test_a_learner_that_begins_anew_is_heard_anew(record):
+    record.learner.publish(msg.LearnerStatus(updates=0, networks=["actor"], scales_from=1))
+    written = record.after(record.learner, msg.LearnerStatus(updates=1, networks=["actor"], scales_from=1, scales=[0.7]), "scales")
+    assert (written["updates"], written["scales"]) == (1, {"actor": [0.7]})
+
+
 def test_what_the_policy_says_is_written(record):
     written = record.after(record.policy, msg.PolicyStatus(version=9, inference_time=0.005, swap_time=0.1, refused=2), "policy")
     assert (written["version"], written["refused"]) == (9, 2)

@@ -33,6 +33,7 @@ def write_run(folder, episodes=80, evaluated=True):
             writer.write("policy", version=number, inference_ms=12.0, swap_ms=100.0, refused=0, wall=wall)
             writer.write("command", **command(wall))
             writer.write("learner", **learner(number, wall))
+            writer.write("scales", **scales(number, wall))
         for name, successes in (("base", 91), ("tuned", 148)) if evaluated else ():
             low, high = wilson_interval(successes, 200)
             writer.write("evaluation", name=name, successes=successes, episodes=200, low=low, high=high, seed_first=1_000_000, wall=wall)
@@ -56,6 +57,11 @@ def learner(number, wall):
     }
     losses = {"actor_loss": 0.1, "critic_loss": math.nan, "update_ms": 20.0, "plain_success": 0.5, "best_success": None}
     return {"version": number, "updates": number * 10, "episodes": number, "rows": 40 * number, **scales, **losses, "prefers_best_of_n": False, "wall": wall}
+
+
+def scales(number, wall):
+    updates = range(10 * number - 9, 10 * number + 1)
+    return {"updates": 10 * number, "scales": {"actor": [3e-4 * (1 - math.exp(-k / 200)) for k in updates], "critic": [1e-3] * 10}, "wall": wall}
 
 
 @pytest.fixture

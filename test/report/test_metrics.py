@@ -112,9 +112,10 @@ def test_tensorboard_reads_the_mirror(run_folder, tmp_path):
     mirror.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    scales = events.Scalars("learner/actor_scale")
-    assert len(scales) == 80
-    assert (scales[-1].step, scales[-1].value) == (800, pytest.approx(3e-4, rel=0.02))
+    scales = events.Scalars("scales/actor")
+    assert [event.step for event in scales] == list(range(1, 801))
+    assert scales[-1].value == pytest.approx(3e-4, rel=0.02)
+    assert events.Scalars("learner/actor_scale")[-1].step == 800
     assert {event.value for event in events.Scalars("episode/success")} == {0.0, 1.0}
     assert events.Scalars("evaluation/tuned/successes")[0].value == 148
     assert events.Scalars("sim/real_time_factor")[-1].step == 80

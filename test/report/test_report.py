@@ -40,6 +40,17 @@ def test_the_columns_of_a_run_are_what_was_written(run_folder):
     assert data.minutes("sim")[[0, -1]].tolist() == pytest.approx([4 / 60, 80 * 4 / 60])
 
 
+def test_the_scales_of_a_run_are_those_of_every_update_and_of_the_last_time_that_it_was_made(run_folder):
+    with MetricsWriter(run_folder / "metrics.jsonl") as writer:
+        writer.write("scales", updates=798, scales={"actor": [0.25, None, 0.75]})
+    updates, scale = RunData.load(run_folder).scales["actor"]
+    assert updates.tolist() == list(range(1, 801))
+    assert scale[795] == 0.25
+    assert np.isnan(scale[796])
+    assert scale[797] == 0.75
+    assert scale[798] == pytest.approx(3e-4, rel=0.02)
+
+
 def test_a_run_that_went_on_began_when_it_was_started_for_the_first_time(run_folder):
     began = RunData.load(run_folder).start
     with MetricsWriter(run_folder / "metrics.jsonl") as writer:

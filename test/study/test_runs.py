@@ -24,6 +24,7 @@ def test_a_policy_that_step_sizes_have_ruined_is_a_result_and_says_why(settings)
     cell = Cell("adamw", 1e6, 1e6)
     record = make_run(settings, Run("lift", cell, 0))
     assert record["success"] == 0.0
+    assert set(record["made"]) == {"commit", "machine", "date"}
     assert "weights" in record["ruined"]
     assert read_results(settings.folder)["lift"][cell].successes == (0.0,)
     assert make_run(settings, Run("lift", Cell("relative"), 0))["ruined"] == ""

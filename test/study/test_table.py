@@ -14,12 +14,25 @@ BASE = 0.5
 GOOD, POOR = Cell("adamw", 3e-4, 1e-3), Cell("adamw", 1e-2, 1e-3)
 
 
-def write(folder, problem, cell, successes, lowest=0.5):
+def write(folder, problem, cell, successes, lowest=0.5, made=None):
     place = folder / problem / cell.name
     place.mkdir(parents=True)
     for seed, success in enumerate(successes):
         record = {"problem": problem, "tuner": cell.tuner, "actor_rate": cell.actor_rate, "critic_rate": cell.critic_rate, "seed": seed, "success": success}
+        record |= {"made": made, "settings": {"first_scene": 2_000_000}} if made else {}
         (place / f"seed{seed}.json").write_text(json.dumps({**record, "curve": [{"success": lowest, "base": BASE}, {"success": success, "base": BASE}]}))
+
+
+def test_the_table_says_what_it_was_made_with(folder):
+    write(folder, "push", TUNER, [0.9] * 12, made={"commit": "0123456789", "machine": "2 cores", "date": "2026-11-23"})
+    text = as_markdown(read_results(folder), {"lift": BASE, "push": BASE})
+    assert "- 12 runs: commit 0123456789, 2 cores, 2026-11-23; scenes from 2000000" in text
+    assert "- 13 runs: not told; scenes from ?" in text
+
+
+def test_an_ablation_of_the_tuner_is_no_control(folder):
+    write(folder, "push", Cell("no-bettors"), [1.0])
+    assert controls(read_results(folder)["push"]) == []
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.study.tuners import CONTROLS, RATES, Cell, factory, grid
+from mechanic_rl_ros.study.tuners import ABLATIONS, CONTROLS, RATES, Cell, factory, grid
 
 
 def descend(cell, role, steps=200):
@@ -21,7 +21,7 @@ def descend(cell, role, steps=200):
 
 
 @pytest.mark.parametrize("role", ["actor", "critic"])
-@pytest.mark.parametrize("name", ["relative", *CONTROLS])
+@pytest.mark.parametrize("name", ["relative", *ABLATIONS, *CONTROLS])
 def test_it_moves_towards_the_goal_and_says_what_acts(name, role):
     parameters, tuner = descend(Cell(name), role)
     averages = tuner.averages()
@@ -32,7 +32,7 @@ def test_it_moves_towards_the_goal_and_says_what_acts(name, role):
     assert tuner.scale > 0.0
 
 
-@pytest.mark.parametrize("name", ["relative", *CONTROLS])
+@pytest.mark.parametrize("name", ["relative", *ABLATIONS, *CONTROLS])
 def test_before_its_first_step_the_start_acts(name):
     parameters, tuner = descend(Cell(name), "actor", steps=0)
     assert all(torch.equal(average, parameter.detach()) for average, parameter in zip(tuner.averages(), parameters, strict=True))
@@ -51,6 +51,22 @@ def test_the_average_of_schedule_free_is_its_own():
     other[0].eval()
     for a, b in zip(mine, other[1], strict=True):
         torch.testing.assert_close(a, b.detach())
+
+
+def test_without_bettors_the_scale_stays_where_the_tuner_gives_way():
+    scales = {}
+    for name in ("relative", "no-bettors"):
+        parameter = torch.nn.Parameter(torch.randn(64, generator=torch.Generator().manual_seed(3)))
+        tuner, generator = factory(Cell(name))(iter([parameter]), "actor"), torch.Generator().manual_seed(4)
+        for _ in range(600):
+            parameter.grad = torch.randn(64, generator=generator)
+            moved = tuner.state[parameter].get("direction")
+            if moved is not None and moved.any():  # noise across the way and a slope along it that always says "too far"
+                parameter.grad += (5.0 - parameter.grad.dot(moved)) / moved.square().sum() * moved
+            tuner.step()
+        scales[name] = tuner.scale
+    assert scales["no-bettors"] == pytest.approx(1.0)
+    assert scales["relative"] < 0.9
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1e3])
@@ -75,5 +91,5 @@ def test_the_grid_has_every_pair_of_rates_from_the_middle_outwards_and_every_cel
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known():
-    with pytest.raises(UserError, match="relative, mechanic"):
+    with pytest.raises(UserError, match="relative, no-bettors, mechanic"):
         factory(Cell("magic"))
