@@ -18,7 +18,7 @@ SCALES = 500
 
 
 def status_of(learner: Learner) -> dict[str, Any]:
-    """Figures to show. A scale is 0 where there is no such network; ``scales`` has a row of all ``networks`` for each of the last updates."""
+    """Figures to show. A scale is 0 where there is no such network."""
     scales = dict(zip(learner.tuners, learner.scales[-1] if learner.scales else scales_of(learner), strict=True))
     return {
         "version": learner.version,
@@ -26,9 +26,6 @@ def status_of(learner: Learner) -> dict[str, Any]:
         "episodes": len(learner.episode_ids),
         "rows": len(learner.practice),
         **{f"{role}_scale": scales.get(role, 0.0) for role in ROLES},
-        "networks": list(learner.tuners),
-        "scales_from": learner.updates - len(learner.scales) + 1,
-        "scales": list(learner.scales),
         **learner.losses,
         "update_ms": learner.update_ms,
         "skipped_gradients": sum(getattr(tuner, "skipped", 0) for tuner in learner.tuners.values()),
@@ -39,6 +36,11 @@ def status_of(learner: Learner) -> dict[str, Any]:
         "rollbacks": learner.guard.rollbacks,
         "notice": learner.guard.reason or learner.notice(),
     }
+
+
+def scale_record(learner: Learner) -> dict[str, Any]:
+    """What every tuner had found after each of the last updates: ``networks``, ``scales_from`` (the first update) and ``scales``, one row for each update."""
+    return {"networks": list(learner.tuners), "scales_from": learner.updates - len(learner.scales) + 1, "scales": list(learner.scales)}
 
 
 def scales_of(learner: Learner) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ import torch
 
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.algorithms.learner_state import DamagedStateError
+from mechanic_rl_ros.algorithms.learner_status import scale_record
 from mechanic_rl_ros.algorithms.registry import DEFAULT, learner_of
 from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.errors import UserError
@@ -184,7 +185,7 @@ class LearnerNode(Node):
 
     def _look(self) -> None:
         """Says what the other thread may know of the learner, which itself belongs to one thread at a time."""
-        self.snapshot = {**self.learner.status(), "updates_due": self.learner.updates_due()}
+        self.snapshot = {**self.learner.status(), **scale_record(self.learner), "updates_due": self.learner.updates_due()}
         reason = self.learner.guard.reason
         if reason not in ("", self.told):
             self.get_logger().warning(reason)

@@ -30,14 +30,14 @@ class TwinLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         bound = inputs**-0.5
-        self.weight = nn.Parameter(torch.empty(2, inputs, outputs).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(2, inputs, outputs).uniform_(-bound, bound).mT.contiguous())
         self.bias = nn.Parameter(torch.zeros(2, 1, outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(2, B, inputs) -> (2, B, outputs)."""
         if not _serves(inputs[0], self.weight[0]):
-            return torch.baddbmm(self.bias, inputs, self.weight)
-        return product(inputs, self.weight.mT, self.bias)
+            return torch.baddbmm(self.bias, inputs, self.weight.mT)
+        return product(inputs, self.weight, self.bias)
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -54,7 +54,7 @@ def product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     Args:
         inputs: (B, I) or (N, B, I).
-        weight: (O, I) or (N, O, I), of any layout.
+        weight: (O, I) or (N, O, I).
         bias: (O,) or (N, 1, O), or none.
 
     Returns:

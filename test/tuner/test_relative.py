@@ -166,6 +166,26 @@ def test_progress_does_not_depend_on_the_size_of_the_problem(size):
     assert float((tuner.averages()[0] - 1.5 * size).abs().max()) < 0.1 * size
 
 
+def test_gradients_are_forgotten_or_zeroed_as_asked():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    tuner = RelativeMechanic([parameter])
+    parameter.grad = torch.ones(3)
+    tuner.zero_grad(set_to_none=False)
+    assert parameter.grad.tolist() == [0.0, 0.0, 0.0]
+    tuner.zero_grad()
+    assert parameter.grad is None
+
+
+def test_the_scale_is_the_mean_over_tensors_weighted_by_their_size():
+    small, large = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(6))
+    tuner = RelativeMechanic([small, large])
+    small.grad, large.grad = torch.ones(2), torch.ones(6)
+    tuner.step()
+    tuner.state[small]["bettors"][3] = 0.5 / 6
+    tuner.state[large]["bettors"][3] = 0.1 / 6
+    assert tuner.scale == pytest.approx((2 * 0.5 + 6 * 0.1) / 8)
+
+
 def test_the_scale_shrinks_where_the_slope_steadily_says_too_far():
     parameter = torch.nn.Parameter(torch.randn(64, generator=torch.Generator().manual_seed(3)))
     tuner = RelativeMechanic([parameter])
