@@ -20,10 +20,10 @@ def provenance() -> dict[str, str]:
 
 
 def commit(folder: Path) -> str:
-    """Commit that the Python files below ``folder`` are of, ``+`` behind it where they were changed since; where there is no git, the package's version."""
+    """Commit of the repository that ``folder`` lies in, ``+`` behind it where Python files were changed since; where there is no git, the package's version."""
     try:
         known = _git(folder, "rev-parse", "--short=10", "HEAD")
-        return known + "+" * bool(_git(folder, "status", "--porcelain", "--", "*.py"))
+        return known + "+" * bool(_git(folder, "status", "--porcelain", "--", ":/*.py"))
     except (OSError, subprocess.SubprocessError):
         pass
     try:

@@ -30,7 +30,9 @@ def test_code_that_was_changed_since_is_said_but_not_that_results_lie_there(repo
     (repository / "result.json").write_text("{}")
     assert not commit(repository).endswith("+")
     (repository / "code.py").write_text("2\n")
+    (repository / "install").mkdir()
     assert commit(repository).endswith("+")
+    assert commit(repository / "install").endswith("+")
 
 
 def test_without_git_the_version_is_said(tmp_path, monkeypatch):
