@@ -4,17 +4,20 @@ python benchmark/tuner.py > benchmark/results/tuner_cpu.md           one thread 
 python benchmark/tuner.py --device cuda > benchmark/results/tuner_cuda.md
 
 Rounds go through all optimizers in turn, so that a busy machine hits all of them alike; the table shows the minimum, median and maximum of the ratios of
-all rounds. "bytes" counts the tensors that an optimizer keeps, in units of the parameters.
+all rounds. "kept" is the tensors that an optimizer keeps, "in passing" the most memory that one step of the largest size needs beside them, both in units of
+the parameters.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,27 +66,27 @@ def main() -> None:
         f"Measured {time.strftime('%Y-%m-%d')} on {name}, torch {torch.__version__}, {options.rounds} rounds. Ratio of step times to fused AdamW: min / median / max.\n"
     )
     sizes = SIZES[options.device][: options.sizes]
-    print("| optimizer | bytes / parameter bytes | " + " | ".join(f"{count / 1e6:.0f} M in {tensors}" for count, tensors in sizes) + " |")
-    print("|---|---|" + "---|" * len(sizes))
+    print("| optimizer | kept | in passing | " + " | ".join(f"{count / 1e6:.0f} M in {tensors}" for count, tensors in sizes) + " |")
+    print("|---|---|---|" + "---|" * len(sizes))
     rows: dict[str, list[str]] = {}
     for count, tensors in sizes:
-        for name, cells in measure(count, tensors, options.device, options.rounds).items():
-            rows.setdefault(name, [cells[0]]).append(cells[1])
+        for name, (kept, passing, ratios) in measure(count, tensors, options.device, options.rounds).items():
+            rows[name] = [kept, passing, *rows.get(name, [])[2:], ratios]
     for name, cells in rows.items():
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
-def measure(count: int, tensors: int, device: str, rounds: int) -> dict[str, tuple[str, str]]:
-    """Bytes and ratios of every optimizer, as text. One at a time against the baseline, so that memory for two is enough."""
+def measure(count: int, tensors: int, device: str, rounds: int) -> dict[str, tuple[str, str, str]]:
+    """Memory and ratios of every optimizer, as text. One at a time against the baseline, so that memory for two is enough."""
     result = {}
     for name, make in optimizers().items():
         pairs = [(optimizers()[BASELINE], "baseline"), (make, name)]
         contenders = [_prepare(make_one, count, tensors, device) for make_one, _ in pairs]
         times = np.array([[_seconds(step, device) for step, _ in contenders] for _ in range(rounds)])
         ratios = times[:, 1] / times[:, 0]
-        size = f"{_bytes(contenders[1][1]) / (4 * count):.1f}"
+        kept, passing = (f"{number / (4 * count):.1f}" for number in (_bytes(contenders[1][1]), _passing_bytes(contenders[1][0], device)))
         text = f"{ratios.min():.2f} / {np.median(ratios):.2f} / {ratios.max():.2f}"
-        result[name] = (size, f"{1e3 * np.median(times[:, 0]):.1f} ms" if name == BASELINE else text)
+        result[name] = (kept, passing, f"{1e3 * np.median(times[:, 0]):.1f} ms" if name == BASELINE else text)
         del contenders
         gc.collect()
     return result
@@ -116,6 +119,25 @@ def _bytes(optimizer: Any) -> int:
     parts = [optimizer.state, getattr(optimizer, "base", None) and optimizer.base.state, groups]
     own = {tensor.untyped_storage().data_ptr(): tensor.numel() * tensor.element_size() for part in parts if part for tensor in _tensors(part)}
     return sum(own.values())
+
+
+def _passing_bytes(step: Callable[[], Any], device: str) -> int:
+    """Most bytes that a step holds beyond what there was before it."""
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed is given back, so that it counts when it is taken again
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _status("VmRSS")
+    step()
+    return _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return 1024 * int(line.split()[1])
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
