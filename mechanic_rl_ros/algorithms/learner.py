@@ -37,6 +37,7 @@ TunerFactory = Callable[[Iterable[nn.Parameter], str], Any]
 """Makes the optimizer of one network from its parameters and its role: ``actor``, ``critic``, ``value`` and so on. It has ``step``, ``zero_grad``,
 ``scale`` and ``averages``, as ``RelativeMechanic`` has."""
 
+
 ROWS = 16
 """The actor's rows come in multiples of these: a matrix product of a size that never came before takes a millisecond to prepare, and memory."""
 
@@ -82,7 +83,7 @@ class Learner(ABC):
         self.tuners: dict[str, Any] = {}
         self.numbers: dict[str, Tensor] = {}
         self.can_be_saved = tuner is None
-        self._make = tuner or (lambda parameters, role: RelativeMechanic(parameters))
+        self._make = tuner or default_tuner
         self.gate = Gate()
         self.practice = ReplayBuffer(checkpoint.config, config.replay_frames, config.gamma, self.device, folder, self.fingerprint, alpha=config.priority)
         self.demonstrations = demonstration_buffer(checkpoint, config.gamma, self.device, TAKEOVER_FRAMES)
@@ -378,3 +379,8 @@ class Learner(ABC):
 
     def set_memory(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027 - as ``take``
         """Takes back what ``memory`` gave."""
+
+
+def default_tuner(parameters: Iterable[nn.Parameter], role: str) -> RelativeMechanic:
+    """The tuner of a network. The actor does its work already: its first steps must not cost what it can."""
+    return RelativeMechanic(parameters, pretrained=role == "actor")

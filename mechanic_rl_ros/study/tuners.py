@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mechanic_rl_ros.algorithms.learner import default_tuner
 from mechanic_rl_ros.algorithms.registry import DEFAULT
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.tuner import Mechanic, RelativeMechanic
@@ -21,8 +22,8 @@ RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 CONTROLS = ("mechanic", "schedule-free", "prodigy", "d-adaptation", "dog", "trac", "adamw")
 """Other optimizers, at their authors' defaults."""
 
-ABLATIONS = ("no-bettors",)
-"""The tuner without parts of itself."""
+ABLATIONS = ("no-bettors", "averaged")
+"""The tuner without parts of itself: without what it learns about its scale; without its unit too, AdamW at its default rate in a uniform average."""
 
 ACTOR_AVERAGE = 0.99  # decay of the exponential moving average of the actor that acts where an optimizer brings no average of its own
 DOG_AVERAGE = 8.0  # DoG's authors: "must be combined with iterate averaging", by polynomial decay with this gamma
@@ -164,12 +165,12 @@ def factory(cell: Cell, gradient: float = 1.0) -> Callable[[Iterable[torch.nn.Pa
 
 def _factory(cell: Cell) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
     if cell.tuner == "relative":
-        return lambda parameters, role: RelativeMechanic(parameters)
+        return default_tuner
     if cell.tuner == "no-bettors":
-        return lambda parameters, role: WithoutBettors(parameters)
+        return lambda parameters, role: WithoutBettors(parameters, pretrained=role == "actor")
     makers = _makers(cell)
     if cell.tuner not in makers:
-        raise UserError(f"unknown tuner {cell.tuner!r}: use one of {', '.join(['relative', *ABLATIONS, *makers])}")
+        raise UserError(f"unknown tuner {cell.tuner!r}: use one of {', '.join(['relative', 'no-bettors', *makers])}")
     maker = makers[cell.tuner]
 
     def make(parameters: Iterable[torch.nn.Parameter], role: str) -> Any:
@@ -180,6 +181,8 @@ def _factory(cell: Cell) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
             raise UserError(f"tuner {cell.tuner} needs the Python package {error.name}: pip install -r requirements/dev.txt") from error
         if cell.tuner == "schedule-free":
             return ScheduleFree(optimizer, own)
+        if cell.tuner == "averaged":
+            return Averaged(optimizer, own, lambda steps: 1.0 / steps)
         if cell.tuner == "dog":
             return Averaged(optimizer, own, lambda steps: (1.0 + DOG_AVERAGE) / (steps + DOG_AVERAGE))
         return Averaged(optimizer, own, lambda steps: 1.0 - ACTOR_AVERAGE if role == "actor" else 1.0)
@@ -228,4 +231,5 @@ def _makers(cell: Cell) -> dict[str, Callable[[list[torch.nn.Parameter], str], A
         "dog": dog,
         "trac": trac,
         "adamw": adamw,
+        "averaged": adamw,
     }

@@ -183,9 +183,10 @@ class Mechanic(torch.optim.Optimizer):
         return total
 
     def _pull(self, gradient_square: Tensor) -> Tensor:
-        """What the pull towards the origin adds to the slope."""
+        """What the pull towards the origin adds to the slope; nothing where single precision could not hold the squares that it is made of."""
         inner, square = self._inner.unbind()
-        return self.s_decay * self.scale * gradient_square.sqrt() / (square.sqrt() + self.eps) * inner
+        pull = self.s_decay * self.scale * gradient_square.sqrt() / (square.sqrt() + self.eps) * inner
+        return torch.where(torch.isfinite(self._inner).all(), pull, 0.0)
 
     def _move(self, h: Tensor, finite: Tensor | None = None) -> None:
         """The step itself. With ``finite``, a tensor that says whether it is to have an effect. What a captured graph reads again is written in place."""

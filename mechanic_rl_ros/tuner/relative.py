@@ -12,6 +12,7 @@ Gradients are taken at the parameters as they stand (y); what acts, is evaluated
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,12 +57,17 @@ class RelativeMechanic(torch.optim.Optimizer):
     ``state_dict`` is keyed by position and continues bit-equally.
     """
 
-    def __init__(self, params: Iterable[Any]) -> None:
-        """Takes the parameters (or groups of them, each a network of its own). Where all of a network is zero, its size counts as 1.
+    def __init__(self, params: Iterable[Any], *, pretrained: bool = False) -> None:
+        """Takes the parameters. Where all of a network is zero, its size counts as 1.
 
         Who knows from elsewhere how far a network may move, such as from a trust region, makes ``unit`` of a group smaller: nobody else needs to.
+
+        Args:
+            params: Tensors, or groups of them, each a network of its own.
+            pretrained: Whether they do already what they are for, as a cloned policy does; a group may say it for itself. Their unit grows from nothing
+                as the second moment comes to know the gradients, by 1 - 0.999^step. New networks have nothing to lose and start with all of it.
         """
-        super().__init__(params, {"unit": UNIT, "size": None, "skipped": 0})
+        super().__init__(params, {"unit": UNIT, "pretrained": pretrained, "size": None, "skipped": 0})
 
     @property
     def skipped(self) -> int:
@@ -117,6 +123,7 @@ class RelativeMechanic(torch.optim.Optimizer):
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             group.setdefault("unit", UNIT)  # of a state from before there was a choice
+            group.setdefault("pretrained", False)
         tensors = [tensor for group in self.param_groups for tensor in group["params"]]
         for index, saved in state.items():  # once more: torch rounds all of it to the precision of the parameter
             self.state[tensors[index]] = saved
@@ -133,19 +140,20 @@ def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) 
             states[tensor].update(_initial_state(tensor))
     active = [states[tensor] for tensor in tensors]
     library, longest = library_for(tensors), group["unit"] * group["size"]
-    moved = _step_by_torch(tensors, active, longest) if library is None else _step_compiled(library, tensors, active, longest)
-    group["skipped"] += not moved
+    step = _step_by_torch if library is None else partial(_step_compiled, library)
+    group["skipped"] += not step(tensors, active, longest, group["pretrained"])
 
 
-def _step_compiled(library: Any, tensors: list[Tensor], active: list[dict[str, Tensor]], longest: float) -> bool:
+def _step_compiled(library: Any, tensors: list[Tensor], active: list[dict[str, Tensor]], longest: float, pretrained: bool) -> bool:
     columns = [[state[name] for state in active] for name in ("direction", "second", "average", "reference", "bettors", "step")]
     gradients = [tensor.grad.contiguous() for tensor in tensors]  # type: ignore[union-attr]
     constants = numbers((*NUMBERS, S_DECAY, STAKE, longest))
     lists = [pointers(column) for column in (gradients, tensors, *columns)]
-    return bool(library.mechanic_relative_step(len(tensors), *lists, sizes(tensors), constants, numbers(BETAS), len(BETAS), torch.get_num_threads()))
+    counts = (len(BETAS), pretrained, torch.get_num_threads())
+    return bool(library.mechanic_relative_step(len(tensors), *lists, sizes(tensors), constants, numbers(BETAS), *counts))
 
 
-def _step_by_torch(tensors: list[Tensor], active: list[dict[str, Tensor]], longest: float) -> bool:
+def _step_by_torch(tensors: list[Tensor], active: list[dict[str, Tensor]], longest: float, pretrained: bool) -> bool:
     columns = _columns(tensors, active)
     times = torch.stack([state["step"] for state in active]) + 1.0
     corrections = 1.0 / (1.0 - NUMBERS.decay**times)
@@ -154,7 +162,7 @@ def _step_by_torch(tensors: list[Tensor], active: list[dict[str, Tensor]], longe
         return False
     bettors = torch.stack([state["bettors"] for state in active], dim=1)
     bettors = _bet(bettors, _slopes(sums, bettors[3].sum(dim=1)), times == 1.0)
-    lengths = _lengths(sums, tensors, longest)
+    lengths = _lengths(sums, tensors, longest / corrections if pretrained else torch.full_like(corrections, longest))
     relative_passes.move(columns, corrections, lengths, 1.0 / times, bettors[3].sum(dim=1), NUMBERS)
     for tensor, value, state, own in zip(tensors, columns.values, active, bettors.unbind(dim=1), strict=True):
         state["bettors"].copy_(own)
@@ -188,10 +196,10 @@ def _slopes(sums: Tensor, scales: Tensor) -> Tensor:
     return along_gradient + S_DECAY * scales * (gradient_square / value_square.clamp_min(TINY)).sqrt() * along_value
 
 
-def _lengths(sums: Tensor, tensors: list[Tensor], longest: float) -> Tensor:
+def _lengths(sums: Tensor, tensors: list[Tensor], longest: Tensor) -> Tensor:
     # An update of more than one per element is cut to that (Shazeer and Stern 2018), so that no gradient makes an outsized step.
     counts = torch.tensor([tensor.numel() for tensor in tensors], dtype=sums.dtype, device=sums.device)
-    return -longest / (sums[:, 4] / counts).sqrt().clamp_min(1.0)
+    return -longest.to(sums.device) / (sums[:, 4] / counts).sqrt().clamp_min(1.0)
 
 
 def _bet(bettors: Tensor, slopes: Tensor, first: Tensor) -> Tensor:

@@ -12,14 +12,15 @@ class ReferenceRelativeMechanic:
     Args:
         start: The tensor's value before training.
         size: Root mean square over all parameters of the network before training.
+        pretrained: Whether the network acts already, so that its first steps must be small.
     """
 
     betas = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
     s_decay, unit, stake, weight_decay, epsilon = 0.01, 0.05, 6.0, 0.01, 1e-16
     momentum, second_moment = 0.9, 0.999
 
-    def __init__(self, start: Tensor, size: float) -> None:
-        self.x_ref, self.size = start.to(torch.float64, copy=True), size
+    def __init__(self, start: Tensor, size: float, pretrained: bool = False) -> None:
+        self.x_ref, self.size, self.pretrained = start.to(torch.float64, copy=True), size, pretrained
         self.y, self.x = self.x_ref.clone(), self.x_ref.clone()  # where gradients are taken; what acts
         self.D, self.second = torch.zeros_like(self.y), torch.zeros_like(self.y)  # sum of all steps; Adam's second moment
         n = len(self.betas)
@@ -44,9 +45,11 @@ class ReferenceRelativeMechanic:
 
     def _move(self, g: Tensor) -> None:
         self.second = self.second_moment * self.second + (1 - self.second_moment) * g * g
-        direction = g / ((self.second / (1 - self.second_moment**self.t)).sqrt() + self.epsilon)
+        seen = 1 - self.second_moment**self.t  # how much of its window the second moment has seen
+        direction = g / ((self.second / seen).sqrt() + self.epsilon)
         u = -direction - self.weight_decay * self.y
-        self.D = self.D + self.unit * self.size * u / max(1.0, float(u.square().mean().sqrt()))
+        unit = self.unit * (seen if self.pretrained else 1.0)
+        self.D = self.D + unit * self.size * u / max(1.0, float(u.square().mean().sqrt()))
 
     def _bet(self, h: float) -> None:
         n = len(self.betas)

@@ -84,6 +84,10 @@ def test_the_actor_waits_for_the_critics_and_the_encoder_never_changes(learner):
     assert same(encoder, learner.policy.encoders)
 
 
+def test_the_first_steps_of_what_acts_are_small_and_those_of_new_critics_are_not(learner):
+    assert {role: tuner.param_groups[0]["pretrained"] for role, tuner in learner.tuners.items()} == {"actor": True, "critic": False, "value": False}
+
+
 def test_only_solved_episodes_and_demonstrations_teach_the_actor(checkpoint, practise, monkeypatch):
     learner = FilteredIql.create(dataclasses.replace(QUICK, critic_updates=0), checkpoint)
     for seed in range(3):

@@ -305,6 +305,9 @@ def test_ppo_takes_longer_steps_where_much_of_its_room_was_not_used(checkpoint, 
     learner.numbers["unit"] = torch.tensor(1e-5)
     _iterate(learner, world, 0)
     assert float(learner.numbers["unit"]) == pytest.approx(2e-5)
+    group = learner.tuners["actor"].param_groups[0]
+    assert group["unit"] == pytest.approx(0.05 * 1e-5)
+    assert not group["pretrained"]  # its iterations are too short for a unit that grows, and know how far they may go
 
 
 def test_value_learns_for_a_whole_iteration_where_an_optimizer_with_a_rate_took_the_actor_too_far(checkpoint, world):

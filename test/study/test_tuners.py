@@ -53,6 +53,16 @@ def test_the_average_of_schedule_free_is_its_own():
         torch.testing.assert_close(a, b.detach())
 
 
+def test_a_uniform_average_gives_every_step_the_same_weight():
+    parameter = torch.nn.Parameter(torch.zeros(4))
+    tuner, seen = factory(Cell("averaged"))(iter([parameter]), "critic"), []
+    for _ in range(20):
+        parameter.grad = parameter.detach() - 1.0
+        tuner.step()
+        seen.append(parameter.detach().clone())
+    torch.testing.assert_close(tuner.averages()[0], torch.stack(seen).mean(dim=0))
+
+
 def test_without_bettors_the_scale_stays_where_the_tuner_gives_way():
     scales = {}
     for name in ("relative", "no-bettors"):
@@ -91,5 +101,5 @@ def test_the_grid_has_every_pair_of_rates_from_the_middle_outwards_and_every_cel
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known():
-    with pytest.raises(UserError, match="relative, no-bettors, mechanic"):
+    with pytest.raises(UserError, match=r"relative, no-bettors, mechanic, .* averaged"):
         factory(Cell("magic"))

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load, save
 
 from mechanic_rl_ros.tuner import Mechanic, kernels
+from mechanic_rl_ros.tuner.kernels import place
 from mechanic_rl_ros.tuner.mechanic import SCALE_BOUND
 from mechanic_rl_ros.tuner.reference import ReferenceMechanic
 
@@ -95,7 +96,7 @@ def assert_same_way(parameters, others, tolerance, start):
     """Relative to the way that was gone: a tuner that moves nothing is not equal to one that does."""
     for a, b, begin in zip(parameters, others, start, strict=True):
         way = (b - begin).detach()
-        least = 2.0**-24 * float(b.norm())  # parameters of single precision are no nearer
+        least = 2.0**-24 * float(b.detach().norm())  # parameters of single precision are no nearer
         assert 1e3 * least < float(way.norm())
         assert float((a.double() - b).norm()) < tolerance * float(way.norm()) + least
 
@@ -258,6 +259,18 @@ def test_a_finite_gradient_that_is_far_too_large_leaves_numbers_behind():
     follow(tuner, parameters, [*record[:5], outsized, *record[5:]])
     assert tuner.skipped == 0
     assert all(bool(torch.isfinite(tensor).all()) for tensor in (*parameters, tuner._bettors, tuner._inner))
+
+
+def test_steps_go_on_where_nobody_sums_in_double_precision_what_overflowed(monkeypatch):
+    in_single_precision = lambda *parts: place(*parts).float().double()  # as on CUDA  # noqa: E731
+    monkeypatch.setattr("mechanic_rl_ros.tuner.mechanic.place", in_single_precision)
+    parameters = make_parameters(torch.float32)
+    tuner = Mechanic(torch.optim.SGD(parameters, lr=1.0, momentum=0.9), s_init=100.0)
+    record = recorded(20, missing=False)
+    follow(tuner, parameters, [*record[:5], [torch.full_like(gradient, 2e18) for gradient in record[0]], *record[5:]])
+    assert not bool(torch.isfinite(tuner._inner).all())
+    assert tuner.skipped == 0
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in (*parameters, tuner._bettors))
 
 
 def test_all_gradients_missing_is_no_step():

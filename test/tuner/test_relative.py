@@ -34,11 +34,12 @@ def passes(request, monkeypatch):
         monkeypatch.setattr(kernels, "_library", lambda: None)
 
 
+@pytest.mark.parametrize("pretrained", [False, True])
 @pytest.mark.parametrize(("dtype", "precision"), [(torch.float64, 1e-12), (torch.float32, 2e-4)])
-def test_the_tuner_equals_its_readable_twin(passes, dtype, precision):
+def test_the_tuner_equals_its_readable_twin(passes, dtype, precision, pretrained):
     parameters = [torch.nn.Parameter(tensor.detach().to(dtype)) for tensor in make_parameters()]
-    tuner = RelativeMechanic(parameters)
-    twins = [ReferenceRelativeMechanic(tensor.detach(), network_size(parameters)) for tensor in parameters]
+    tuner = RelativeMechanic(parameters, pretrained=pretrained)
+    twins = [ReferenceRelativeMechanic(tensor.detach(), network_size(parameters), pretrained) for tensor in parameters]
     generator = torch.Generator().manual_seed(2)
     for _ in range(200):
         for tensor, twin in zip(parameters, twins, strict=True):
@@ -134,6 +135,19 @@ def test_the_first_step_of_every_tensor_is_one_relative_unit_of_the_network():
     descend(tuner, parameters, 1)
     for tensor, start in zip(parameters, starts, strict=True):
         assert float((tensor.detach() - start).square().mean().sqrt()) == pytest.approx(0.05 * size, rel=0.05)
+    assert tuner.scale == pytest.approx(1.0)
+
+
+def test_steps_of_a_pretrained_network_grow_to_that_unit_as_the_second_moment_comes_to_know_the_gradients(passes):
+    parameters = make_parameters()
+    size, tuner = network_size(parameters), RelativeMechanic(parameters, pretrained=True)
+    for step in range(1, 5001):
+        before = [tuner.state[tensor].get("direction", torch.zeros_like(tensor)).clone() for tensor in parameters]
+        descend(tuner, parameters, 1, seed=step, noise=1e3)  # of which every element of an update is about 1
+        longest = (1.0 - 0.999**step) * 0.05 * size
+        if step in (1, 500, 5000):
+            for tensor, old in zip(parameters, before, strict=True):
+                assert 0.3 * longest < float((tuner.state[tensor]["direction"] - old).square().mean().sqrt()) < 1.001 * longest
     assert tuner.scale == pytest.approx(1.0)
 
 
