@@ -178,12 +178,12 @@ void mechanic_place(int count, float* const* directions, float* const* reference
 }
 
 // A step of every tensor, in place. bettors and steps have a place in memory per tensor; numbers = momentum, decay of the second moment, epsilon, weight
-// decay, decay of s, stake, unit of a step. Returns 0, and changes nothing, if a gradient is not finite.
+// decay, decay of s, stake, unit of a step, steps in which that unit grows. Returns 0, and changes nothing, if a gradient is not finite.
 int mechanic_relative_step(int count, float* const* gradients, float* const* values, float* const* directions, float* const* seconds,
                            float* const* averages, float* const* references, double* const* bettors, double* const* steps, const int64_t* sizes,
-                           const double* numbers, const double* betas, int bettor_count, int pretrained, int threads) {
+                           const double* numbers, const double* betas, int bettor_count, int threads) {
   const Numbers c = {static_cast<float>(numbers[0]), static_cast<float>(numbers[1]), static_cast<float>(numbers[2]), static_cast<float>(numbers[3])};
-  const double decay = numbers[1], s_decay = numbers[4], stake = numbers[5], unit = numbers[6];
+  const double decay = numbers[1], s_decay = numbers[4], stake = numbers[5], unit = numbers[6], growth = numbers[7];
   std::vector<double> corrections(count), found(static_cast<size_t>(count) * 5), lengths(count), scales(count);
   for (int t = 0; t < count; ++t) corrections[t] = 1.0 / (1.0 - std::pow(decay, *steps[t] + 1.0));
   spread(count, sizes, threads, 5, found.data(), [&](int t, int64_t i, int64_t n, double* sums) {
@@ -198,9 +198,8 @@ int mechanic_relative_step(int count, float* const* gradients, float* const* val
     const double h = dg + s_decay * own.stake() * std::sqrt(gg / std::max(yy, kTiny)) * dy;
     own.bet(h, betas, stake, *steps[t] == 0.0);
     scales[t] = own.stake();
-    // Pretrained parameters: the unit grows as the second moment comes to know the gradients, by 1 - decay^step, which is 1 / correction.
-    const double own_unit = pretrained ? unit / corrections[t] : unit;
-    lengths[t] = -own_unit / std::max(1.0, std::sqrt(uu / static_cast<double>(std::max<int64_t>(1, sizes[t]))));
+    const double grown = unit * std::min(1.0, (*steps[t] + 1.0) / growth);
+    lengths[t] = -grown / std::max(1.0, std::sqrt(uu / static_cast<double>(std::max<int64_t>(1, sizes[t]))));
     *steps[t] += 1.0;
   }
   spread(count, sizes, threads, 0, nullptr, [&](int t, int64_t i, int64_t n, double*) {

@@ -89,7 +89,7 @@ def _library() -> Any:
     pointer, size = ctypes.c_void_p, ctypes.c_int
     library.mechanic_products.argtypes = [size, *[pointer] * 3, size, pointer]
     library.mechanic_place.argtypes = [size, *[pointer] * 5, ctypes.c_double, size, pointer]
-    library.mechanic_relative_step.argtypes = [size, *[pointer] * 11, *[size] * 3]
+    library.mechanic_relative_step.argtypes = [size, *[pointer] * 11, size, size]
     library.mechanic_products.restype = library.mechanic_place.restype = None
     library.mechanic_relative_step.restype = size
     return library

@@ -26,6 +26,7 @@ from mechanic_rl_ros.tuner.saved_state import fitting_state
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 S_DECAY = 0.01
 UNIT = 0.05  # of the network's size: what one step changes at scale 1, before averaging
+GROWTH = 500.0  # steps in which that unit is reached where a network acts already: half of what the second moment looks back on
 STAKE = 6.0  # of all bettors together without any reward (s_init); what is beyond 1 is not played
 NUMBERS = Numbers(momentum=0.9, decay=0.999, epsilon=1e-16, weight_decay=0.01)
 TINY = 1e-100  # in denominators that are zero only where nothing was ever seen; bettors count in double precision
@@ -65,7 +66,7 @@ class RelativeMechanic(torch.optim.Optimizer):
         Args:
             params: Tensors, or groups of them, each a network of its own.
             pretrained: Whether they do already what they are for, as a cloned policy does; a group may say it for itself. Their unit grows from nothing
-                as the second moment comes to know the gradients, by 1 - 0.999^step. New networks have nothing to lose and start with all of it.
+                over 500 steps, in which the second moment comes to know the gradients. New networks have nothing to lose and start with all of it.
         """
         super().__init__(params, {"unit": UNIT, "pretrained": pretrained, "size": None, "skipped": 0})
 
@@ -141,19 +142,18 @@ def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) 
     active = [states[tensor] for tensor in tensors]
     library, longest = library_for(tensors), group["unit"] * group["size"]
     step = _step_by_torch if library is None else partial(_step_compiled, library)
-    group["skipped"] += not step(tensors, active, longest, group["pretrained"])
+    group["skipped"] += not step(tensors, active, longest, GROWTH if group["pretrained"] else 1.0)
 
 
-def _step_compiled(library: Any, tensors: list[Tensor], active: list[dict[str, Tensor]], longest: float, pretrained: bool) -> bool:
+def _step_compiled(library: Any, tensors: list[Tensor], active: list[dict[str, Tensor]], longest: float, growth: float) -> bool:
     columns = [[state[name] for state in active] for name in ("direction", "second", "average", "reference", "bettors", "step")]
     gradients = [tensor.grad.contiguous() for tensor in tensors]  # type: ignore[union-attr]
-    constants = numbers((*NUMBERS, S_DECAY, STAKE, longest))
+    constants = numbers((*NUMBERS, S_DECAY, STAKE, longest, growth))
     lists = [pointers(column) for column in (gradients, tensors, *columns)]
-    counts = (len(BETAS), pretrained, torch.get_num_threads())
-    return bool(library.mechanic_relative_step(len(tensors), *lists, sizes(tensors), constants, numbers(BETAS), *counts))
+    return bool(library.mechanic_relative_step(len(tensors), *lists, sizes(tensors), constants, numbers(BETAS), len(BETAS), torch.get_num_threads()))
 
 
-def _step_by_torch(tensors: list[Tensor], active: list[dict[str, Tensor]], longest: float, pretrained: bool) -> bool:
+def _step_by_torch(tensors: list[Tensor], active: list[dict[str, Tensor]], longest: float, growth: float) -> bool:
     columns = _columns(tensors, active)
     times = torch.stack([state["step"] for state in active]) + 1.0
     corrections = 1.0 / (1.0 - NUMBERS.decay**times)
@@ -162,7 +162,7 @@ def _step_by_torch(tensors: list[Tensor], active: list[dict[str, Tensor]], longe
         return False
     bettors = torch.stack([state["bettors"] for state in active], dim=1)
     bettors = _bet(bettors, _slopes(sums, bettors[3].sum(dim=1)), times == 1.0)
-    lengths = _lengths(sums, tensors, longest / corrections if pretrained else torch.full_like(corrections, longest))
+    lengths = _lengths(sums, tensors, longest * (times / growth).clamp_max(1.0))
     relative_passes.move(columns, corrections, lengths, 1.0 / times, bettors[3].sum(dim=1), NUMBERS)
     for tensor, value, state, own in zip(tensors, columns.values, active, bettors.unbind(dim=1), strict=True):
         state["bettors"].copy_(own)

@@ -16,7 +16,7 @@ class ReferenceRelativeMechanic:
     """
 
     betas = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-    s_decay, unit, stake, weight_decay, epsilon = 0.01, 0.05, 6.0, 0.01, 1e-16
+    s_decay, unit, stake, growth, weight_decay, epsilon = 0.01, 0.05, 6.0, 500, 0.01, 1e-16
     momentum, second_moment = 0.9, 0.999
 
     def __init__(self, start: Tensor, size: float, pretrained: bool = False) -> None:
@@ -45,10 +45,9 @@ class ReferenceRelativeMechanic:
 
     def _move(self, g: Tensor) -> None:
         self.second = self.second_moment * self.second + (1 - self.second_moment) * g * g
-        seen = 1 - self.second_moment**self.t  # how much of its window the second moment has seen
-        direction = g / ((self.second / seen).sqrt() + self.epsilon)
+        direction = g / ((self.second / (1 - self.second_moment**self.t)).sqrt() + self.epsilon)
         u = -direction - self.weight_decay * self.y
-        unit = self.unit * (seen if self.pretrained else 1.0)
+        unit = self.unit * (min(1.0, self.t / self.growth) if self.pretrained else 1.0)
         self.D = self.D + unit * self.size * u / max(1.0, float(u.square().mean().sqrt()))
 
     def _bet(self, h: float) -> None:

@@ -138,14 +138,14 @@ def test_the_first_step_of_every_tensor_is_one_relative_unit_of_the_network():
     assert tuner.scale == pytest.approx(1.0)
 
 
-def test_steps_of_a_pretrained_network_grow_to_that_unit_as_the_second_moment_comes_to_know_the_gradients(passes):
+def test_steps_of_a_pretrained_network_grow_to_that_unit_over_five_hundred(passes):
     parameters = make_parameters()
     size, tuner = network_size(parameters), RelativeMechanic(parameters, pretrained=True)
-    for step in range(1, 5001):
+    for step in range(1, 1001):
         before = [tuner.state[tensor].get("direction", torch.zeros_like(tensor)).clone() for tensor in parameters]
         descend(tuner, parameters, 1, seed=step, noise=1e3)  # of which every element of an update is about 1
-        longest = (1.0 - 0.999**step) * 0.05 * size
-        if step in (1, 500, 5000):
+        longest = min(1.0, step / 500) * 0.05 * size
+        if step in (1, 250, 1000):
             for tensor, old in zip(parameters, before, strict=True):
                 assert 0.3 * longest < float((tuner.state[tensor]["direction"] - old).square().mean().sqrt()) < 1.001 * longest
     assert tuner.scale == pytest.approx(1.0)
