@@ -112,8 +112,8 @@ def _scales(axis: Axes, data: RunData) -> None:
             axis.yaxis.set_major_formatter("{x:g}")
             low, high = axis.get_ylim()
             axis.yaxis.set_minor_formatter("{x:g}" if high < 10.0 * low else NullFormatter())  # where hardly a power of ten is in sight
-    axis.set_title("Step of the tuner (1: its relative unit)", loc="left", fontweight="bold", fontsize=11)
-    axis.set(xlabel="update", ylabel="scale")
+    axis.set_title("Scale of the tuner", loc="left", fontweight="bold", fontsize=11)
+    axis.set(xlabel="update", ylabel="in relative units")
 
 
 def _period(axis: Axes, data: RunData) -> None:
