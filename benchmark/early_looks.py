@@ -1,9 +1,11 @@
-"""Success of the plain actor soon after its first updates, when a step that is too long does most harm; on a problem for development.
+"""Success of the actor on its way, on problems for development: soon after its first updates, when a step that is too long does most harm, and at the end.
 
 python benchmark/early_looks.py --cell relative --seed 20
 python benchmark/early_looks.py --cell adamw_3e-04_1e-03 --seed 20
+python benchmark/early_looks.py --task push --updates 40 --looks 66,80,120,240
 
-The base policy is cloned the first time (a minute) and kept in --folder. Scenes are those from 500000 on, which judge nothing.
+Plain on the way; plain and best-of-8, whatever the gate says, at the last look, on twice as many scenes. The base policy is cloned the first time (a minute)
+and kept in --folder. Scenes are those from 500000 on, which judge nothing.
 """
 
 from __future__ import annotations
@@ -22,35 +24,47 @@ from mechanic_rl_ros.study.problems import PROBLEMS, Problem, base_policy
 from mechanic_rl_ros.study.table import TUNER
 from mechanic_rl_ros.study.tuners import ABLATIONS, CONTROLS, Cell, factory, grid
 
-NAME, PROBLEM = "development", Problem("lift", latency=0.08, noise=0.3, demonstrations=40, base_seed=11)
+TASKS = ("lift", "push", "reach")
 LOOKS = (66, 75, 90, 110, 130)
+FIRST_SCENE = 500_000
 
 
 def main() -> None:
     """Practises and prints."""
     cells = {cell.name: cell for cell in (TUNER, *(Cell(name) for name in CONTROLS + ABLATIONS), *grid())}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default=TASKS[0], choices=TASKS)
     parser.add_argument("--cell", default=TUNER.name, choices=cells, metavar="NAME", help="relative, schedule-free, adamw_3e-04_1e-03 and so on")
     parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--updates", type=int, help="for every episode; the learner's default when left out")
     parser.add_argument("--looks", type=lambda text: tuple(map(int, text.split(","))), default=LOOKS, help="episodes, separated by commas")
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--folder", type=Path, default=Path("runs/early_looks"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    PROBLEMS[NAME] = PROBLEM
-    kind, scenes = learner_of(DEFAULT), range(500_000, 500_000 + options.scenes)
+    name = f"development-{options.task}"
+    problem = PROBLEMS[name] = Problem(options.task, latency=0.08, noise=0.3, demonstrations=40, base_seed=11)
+    kind = learner_of(DEFAULT)
     config = replace(kind.Config.from_yaml(), guard=False)
-    base = kind.prepare(config, Checkpoint.load(base_policy(NAME, options.folder)), options.seed)
+    if options.updates is not None:
+        config = replace(config, updates_per_episode=options.updates)
+    base = kind.prepare(config, Checkpoint.load(base_policy(name, options.folder)), options.seed)
+    last = max(options.looks)
 
-    def solved(checkpoint: Checkpoint) -> str:
-        return f"{evaluate(checkpoint, PROBLEM.task, scenes, best_of_n=False, latency=PROBLEM.latency).success:.2f}"
+    def solved(checkpoint: Checkpoint, count: int, best_of_n: bool = False) -> str:
+        scenes = range(FIRST_SCENE, FIRST_SCENE + count)
+        return f"{evaluate(checkpoint, problem.task, scenes, best_of_n=best_of_n, latency=problem.latency).success:.3f}"
 
     def watch(practised: Practised) -> None:
         if practised.number in options.looks:
-            print(f"after {practised.number:3d} episodes  {solved(practised.learner.to_checkpoint())}", flush=True)
+            checkpoint = practised.learner.to_checkpoint()
+            end = practised.number == last
+            said = solved(checkpoint, (1 + end) * options.scenes)
+            best = f", best-of-8 {solved(checkpoint, 2 * options.scenes, best_of_n=True)}, the gate chose {'best' if practised.learner.gate.prefers_best_of_n else 'plain'}"
+            print(f"after {practised.number:3d} episodes  {said}{best if end else ''}", flush=True)
 
-    print(f"base policy         {solved(base)}", flush=True)
-    practise(base, config, options.seed, max(options.looks), PROBLEM.latency, watch, factory(cells[options.cell]))
+    print(f"base policy         {solved(base, 2 * options.scenes)}", flush=True)
+    practise(base, config, options.seed, last, problem.latency, watch, factory(cells[options.cell]))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mechanic_rl_ros.algorithms.gate import alternates
-from mechanic_rl_ros.algorithms.learner import Learner, TunerFactory
+from mechanic_rl_ros.algorithms.learner import Learner
 from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
 from mechanic_rl_ros.algorithms.registry import learner_of
+from mechanic_rl_ros.algorithms.tuners import TunerFactory
 from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, unpack_weights

@@ -28,7 +28,6 @@ from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.critic import Value
 from mechanic_rl_ros.policy.denoiser import Denoiser
 from mechanic_rl_ros.tuner import RelativeMechanic
-from mechanic_rl_ros.tuner.relative import UNIT
 
 ROOM = 8.0
 """An iteration that stays so many times below the largest divergence could have gone twice as far, which is four times the divergence."""
@@ -221,7 +220,9 @@ class Dppo(Learner):
         self.policy.head.load_state_dict({name.removeprefix("start/"): tensor for name, tensor in self.iteration.items() if name.startswith("start/")})
         self.tune("actor", [parameter for parameter in self.policy.parameters() if parameter.requires_grad])
         if isinstance(tuner := self.tuners["actor"], RelativeMechanic):
-            tuner.param_groups[0] |= {"unit": UNIT * float(self.numbers["unit"]), "pretrained": False}  # what the divergence allows is known
+            group = tuner.param_groups[0]
+            group["unit"] *= float(self.numbers["unit"])  # what the divergence allows is known
+            group["pretrained"] = False  # which takes the place of a growing unit: the tuner begins anew in every iteration
         self.iteration["actor_left"] = self.iteration["length"].clone()
         self.iteration["gone"] = torch.tensor(0.0)  # largest divergence so far
 

@@ -7,7 +7,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,6 +22,7 @@ from mechanic_rl_ros.algorithms.learner_output import checkpoint_of, weights_of
 from mechanic_rl_ros.algorithms.learner_state import read_learner, write_learner
 from mechanic_rl_ros.algorithms.learner_status import SCALES, notice_about, scales_of, status_of
 from mechanic_rl_ros.algorithms.snapshot import Snapshot
+from mechanic_rl_ros.algorithms.tuners import TunerFactory, default_tuner
 from mechanic_rl_ros.algorithms.weight_check import FARTHEST
 from mechanic_rl_ros.data import Episode, Outcome
 from mechanic_rl_ros.errors import UserError
@@ -31,12 +32,6 @@ from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
 from mechanic_rl_ros.replay.rows import Rows
-from mechanic_rl_ros.tuner import RelativeMechanic
-
-TunerFactory = Callable[[Iterable[nn.Parameter], str], Any]
-"""Makes the optimizer of one network from its parameters and its role: ``actor``, ``critic``, ``value`` and so on. It has ``step``, ``zero_grad``,
-``scale`` and ``averages``, as ``RelativeMechanic`` has."""
-
 
 ROWS = 16
 """The actor's rows come in multiples of these: a matrix product of a size that never came before takes a millisecond to prepare, and memory."""
@@ -379,8 +374,3 @@ class Learner(ABC):
 
     def set_memory(self, tensors: dict[str, Tensor]) -> None:  # noqa: B027 - as ``take``
         """Takes back what ``memory`` gave."""
-
-
-def default_tuner(parameters: Iterable[nn.Parameter], role: str) -> RelativeMechanic:
-    """The tuner of a network. The actor does its work already: its first steps must not cost what it can."""
-    return RelativeMechanic(parameters, pretrained=role == "actor")

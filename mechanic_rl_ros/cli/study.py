@@ -25,7 +25,7 @@ def study(
     cells: Annotated[
         str,
         typer.Option(
-            help="What to compare, separated by commas: tuner, controls, ablations (the tuner without parts of itself), grid, or names of cells such as prodigy."
+            help="What to compare, separated by commas: tuner, controls, ablations (what parts of the tuner are worth), grid, or names of cells such as prodigy."
         ),
     ] = "tuner,controls,grid",
     algorithms: Annotated[

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechanic_rl_ros.algorithms.learner import default_tuner
 from mechanic_rl_ros.algorithms.registry import DEFAULT
+from mechanic_rl_ros.algorithms.tuners import TunerFactory, default_tuner
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.tuner import Mechanic, RelativeMechanic
 
@@ -23,7 +23,7 @@ CONTROLS = ("mechanic", "schedule-free", "prodigy", "d-adaptation", "dog", "trac
 """Other optimizers, at their authors' defaults."""
 
 ABLATIONS = ("no-bettors", "averaged")
-"""The tuner without parts of itself: without what it learns about its scale; without its unit too, AdamW at its default rate in a uniform average."""
+"""What parts of the tuner are worth: its unit and averaging without what it learns about its scale; AdamW at its default rate in a uniform average."""
 
 ACTOR_AVERAGE = 0.99  # decay of the exponential moving average of the actor that acts where an optimizer brings no average of its own
 DOG_AVERAGE = 8.0  # DoG's authors: "must be combined with iterate averaging", by polynomial decay with this gamma
@@ -142,7 +142,7 @@ class Scaled:
         self._tuner.step()
 
 
-def factory(cell: Cell, gradient: float = 1.0) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
+def factory(cell: Cell, gradient: float = 1.0) -> TunerFactory:
     """Makes the optimizer of one network; ``role`` is ``actor``, ``critic`` or ``value``.
 
     Args:
@@ -163,14 +163,14 @@ def factory(cell: Cell, gradient: float = 1.0) -> Callable[[Iterable[torch.nn.Pa
     return scaled
 
 
-def _factory(cell: Cell) -> Callable[[Iterable[torch.nn.Parameter], str], Any]:
+def _factory(cell: Cell) -> TunerFactory:
     if cell.tuner == "relative":
         return default_tuner
     if cell.tuner == "no-bettors":
-        return lambda parameters, role: WithoutBettors(parameters, pretrained=role == "actor")
+        return lambda parameters, role: default_tuner(parameters, role, WithoutBettors)
     makers = _makers(cell)
     if cell.tuner not in makers:
-        raise UserError(f"unknown tuner {cell.tuner!r}: use one of {', '.join(['relative', 'no-bettors', *makers])}")
+        raise UserError(f"unknown tuner {cell.tuner!r}: use relative, no-bettors, {', '.join(makers)}")
     maker = makers[cell.tuner]
 
     def make(parameters: Iterable[torch.nn.Parameter], role: str) -> Any:
