@@ -58,13 +58,12 @@ def main() -> None:
     def watch(practised: Practised) -> None:
         if practised.number in options.looks:
             checkpoint = practised.learner.to_checkpoint()
-            end = practised.number == last
-            said = solved(checkpoint, (1 + end) * options.scenes)
-            best = f", best-of-8 {solved(checkpoint, 2 * options.scenes, best_of_n=True)}, the gate chose {'best' if practised.learner.gate.prefers_best_of_n else 'plain'}"
-            print(f"after {practised.number:3d} episodes  {said}{best if end else ''}", flush=True)
+            print(f"after {practised.number:3d} episodes  {solved(checkpoint, (1 + (practised.number == last)) * options.scenes)}", flush=True)
 
     print(f"base policy         {solved(base, 2 * options.scenes)}", flush=True)
-    practise(base, config, options.seed, last, problem.latency, watch, factory(cells[options.cell]))
+    learner = practise(base, config, options.seed, last, problem.latency, watch, factory(cells[options.cell]))
+    chose = "best-of-8" if learner.gate.prefers_best_of_n else "plain"
+    print(f"best-of-8           {solved(learner.to_checkpoint(), 2 * options.scenes, best_of_n=True)}; the gate chose {chose}", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ HAND_PICKED = (3e-4, 1e-3)
 
 
 def cells(results: dict[Cell, Result]) -> list[Cell]:
-    """Every learner with the tuner, and with AdamW at the best pair of rates that the grid of a problem has shown."""
+    """Every learner with the tuner, then with AdamW at the best pair of rates that the grid of a problem has shown."""
     best = best_of_grid(results)
     rates = (best.cell.actor_rate, best.cell.critic_rate) if best else HAND_PICKED
-    return [cell for name in LEARNERS for cell in (Cell(TUNER.tuner, learner=name), Cell("adamw", *rates, learner=name))]
+    return [Cell(TUNER.tuner, learner=name) for name in LEARNERS] + [Cell("adamw", *rates, learner=name) for name in LEARNERS]
 
 
 def as_markdown(results: dict[str, dict[Cell, Result]], bases: dict[str, float]) -> str:
