@@ -14,21 +14,21 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from mechanic_rl_ros.algorithms.demonstrations import demonstration_buffer, takeovers
+from mechanic_rl_ros.algorithms.demonstrations import demonstration_buffer
 from mechanic_rl_ros.algorithms.gate import Gate
-from mechanic_rl_ros.algorithms.guard import Guard, chosen_by
+from mechanic_rl_ros.algorithms.guard import Guard
 from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
+from mechanic_rl_ros.algorithms.learner_input import add_episode
 from mechanic_rl_ros.algorithms.learner_output import checkpoint_of, weights_of
 from mechanic_rl_ros.algorithms.learner_state import read_learner, write_learner
 from mechanic_rl_ros.algorithms.learner_status import SCALES, notice_about, scales_of, status_of
 from mechanic_rl_ros.algorithms.snapshot import Snapshot
 from mechanic_rl_ros.algorithms.tuners import TunerFactory, default_tuner
 from mechanic_rl_ros.algorithms.weight_check import FARTHEST
-from mechanic_rl_ros.data import Episode, Outcome
+from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.critic import TwinQ, Value
-from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
 from mechanic_rl_ros.replay.rows import Rows
@@ -186,39 +186,7 @@ class Learner(ABC):
             UserError: It was recorded with another embodiment, or does not fit into the replay.
             FullDiskError: The disk of the replay is full; nothing happened.
         """
-        known = episode.id in self.episode_ids
-        if known and episode.id not in self.practice.lost:
-            return False
-        self.checkpoint.embodiment.require_same(episode.embodiment, f"episode {episode.id}")
-        self.require_fit(episode)
-        if episode.steps < 1:
-            self.episode_ids.add(episode.id)
-            return False
-        self.practice.reserve(episode.steps + 1)  # before anything else: nothing is taken by half
-        frames = self.practice.stored(episode.id, episode.steps + 1)
-        if frames is None:
-            frames = encode_episode(self.policy, episode, self.device)
-            visual = frames[:, : self.checkpoint.config.feature_dim]
-            visual.copy_(visual.half())  # as the replay keeps them: a restart finds the same
-        actions, rewards = (torch.from_numpy(array).to(self.device) for array in (episode.actions, episode.rewards))
-        terminal = episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
-        by_hand = takeovers(episode)
-        # What the policy did before somebody rescued it did not solve the task: it must not be cloned.
-        self.practice.add(frames, actions, rewards, episode.success and not by_hand, terminal, episode.id)
-        if known:
-            return True  # only its frames had been lost
-        self.take(episode, frames)
-        self.episode_ids.add(episode.id)
-        for stretch in by_hand:
-            self.demonstrations.add(frames, actions, rewards, episode.success, terminal, part=stretch)
-        alone = episode.success and not by_hand
-        self.successes += alone
-        self.failures += not alone and episode.outcome is not Outcome.ABORTED
-        self.rewarded += bool(episode.rewards.any())
-        if episode.outcome is not Outcome.ABORTED and chosen_by(episode) >= 0:  # a rescue says nothing about how the policy chose
-            self.gate.add(episode.success, episode.best_of_n)
-        self.guard.count(self, episode)
-        return True
+        return add_episode(self, episode)
 
     def require_fit(self, episode: Episode) -> None:  # noqa: B027 - most learners need nothing but what every episode has
         """Refuses, before anything is kept, an episode that ``take`` could not take.
