@@ -29,7 +29,7 @@ class LearnerConfig:
 
     warmup_episodes: int = field(default=60, metadata={"low": 1, "high": 100_000})
     critic_updates: int = field(default=800, metadata={"low": 0, "high": 1_000_000})
-    updates_per_episode: int = field(default=40, metadata={"low": 1, "high": 10_000})
+    updates_per_episode: int = field(default=10, metadata={"low": 1, "high": 10_000})
     batch_size: int = field(default=128, metadata={"low": 4, "high": 65_536})
     demonstration_share: float = field(default=0.25, metadata={"low": 0.0, "high": 0.9})
     gamma: float = field(default=0.97, metadata={"low": 0.0, "high": 1.0})

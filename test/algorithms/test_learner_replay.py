@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from mechanic_rl_ros.algorithms import learner as learner_module
+from mechanic_rl_ros.algorithms import learner_input
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql, FilteredIqlConfig
 
 QUICK = FilteredIqlConfig(warmup_episodes=3, critic_updates=4, updates_per_episode=2, batch_size=16, replay_frames=60)
@@ -18,13 +18,13 @@ def create(checkpoint):
 @pytest.fixture
 def encoded(monkeypatch) -> list[str]:
     """Ids of the episodes that were encoded."""
-    ids, genuine = [], learner_module.encode_episode
+    ids, genuine = [], learner_input.encode_episode
 
     def watched(policy, episode, *arguments):
         ids.append(episode.id)
         return genuine(policy, episode, *arguments)
 
-    monkeypatch.setattr(learner_module, "encode_episode", watched)
+    monkeypatch.setattr(learner_input, "encode_episode", watched)
     return ids
 
 

@@ -11,8 +11,8 @@ import yaml
 
 from mechanic_rl_ros.algorithms.cloning import Dagger
 from mechanic_rl_ros.algorithms.consistency import one_step
+from mechanic_rl_ros.algorithms.demonstrations import takeovers
 from mechanic_rl_ros.algorithms.dppo import Dppo
-from mechanic_rl_ros.algorithms.learner import takeovers
 from mechanic_rl_ros.algorithms.registry import LEARNERS, learner_of
 from mechanic_rl_ros.data import Outcome, Source
 from mechanic_rl_ros.errors import UserError
