@@ -222,7 +222,7 @@ class Dppo(Learner):
         if isinstance(tuner := self.tuners["actor"], RelativeMechanic):
             group = tuner.param_groups[0]
             group["unit"] *= float(self.numbers["unit"])  # what the divergence allows is known
-            group["pretrained"] = False  # which takes the place of a growing unit: the tuner begins anew in every iteration
+            group["pretrained"] = False  # a unit that grew anew in every iteration would never be whole
         self.iteration["actor_left"] = self.iteration["length"].clone()
         self.iteration["gone"] = torch.tensor(0.0)  # largest divergence so far
 

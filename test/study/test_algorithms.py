@@ -34,3 +34,8 @@ def test_every_learner_runs_with_the_tuner_and_with_the_best_rates_of_the_grid()
     assert set(rates.values()) == {(1e-4, 1e-3)}
     assert {cell.learner for cell in cells({}) if cell.tuner == TUNER.tuner} == set(rates)
     assert {(cell.actor_rate, cell.critic_rate) for cell in cells({}) if cell.tuner == "adamw"} == {HAND_PICKED}
+
+
+def test_the_tuner_comes_first_so_that_a_study_that_is_stopped_has_every_learner():
+    order = [cell.tuner for cell in cells({})]
+    assert order == sorted(order, key=lambda tuner: tuner != TUNER.tuner)
