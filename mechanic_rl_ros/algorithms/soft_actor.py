@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mechanic_rl_ros.algorithms.critics import CriticConfig, CriticLearner
 from mechanic_rl_ros.replay.rows import Rows
@@ -26,16 +26,18 @@ class SoftActorConfig(CriticConfig):
 
 
 class SoftActorLearner(CriticLearner):
-    """Q as of every learner with critics, and the weight of the entropy as its logarithm."""
+    """Q as of every learner with critics, and the weight of the entropy as its logarithm.
+
+    That weight is a multiplier and has no tuner: it has to be slower than the actor that answers to it, or it swings from nothing to where the entropy
+    drowns every reward. It follows as slowly as the target Q does: by ``polyak`` for every nat per number that the entropy is off, one nat at most.
+    """
 
     farthest = math.inf
 
     def build(self) -> None:
         """Q, and the weight."""
         super().build()
-        self.temperature = Temperature(self.config.first_temperature).to(self.device)
-        self.networks["temperature"] = self.temperature
-        self.tune("temperature", self.temperature.parameters())
+        self.numbers["log_temperature"] = torch.tensor(self.config.first_temperature, device=self.device).log()
 
     def climb(self, rows: Rows, drawn: Tensor, log_probability: Tensor, worth: Tensor) -> None:
         """One update of actor and weight.
@@ -46,15 +48,7 @@ class SoftActorLearner(CriticLearner):
             log_probability: (B,), with gradients.
             worth: (B,), what the critic says of it, with gradients.
         """
-        weight = self.temperature.log_weight.detach().exp()
-        self.losses["actor_loss"] = self.descend("actor", (rows.weights * (weight * log_probability - worth)).mean())
-        missing = self.config.target_entropy * drawn[0].numel() + (rows.weights * log_probability.detach()).mean() / rows.weights.mean()
-        self.descend("temperature", -self.temperature.log_weight * missing)
-
-
-class Temperature(nn.Module):
-    """The weight of the entropy, as a logarithm that is learned."""
-
-    def __init__(self, first: float) -> None:
-        super().__init__()
-        self.log_weight = nn.Parameter(torch.tensor(first).log())
+        temperature = self.numbers["log_temperature"]
+        self.losses["actor_loss"] = self.descend("actor", (rows.weights * (temperature.exp() * log_probability - worth)).mean())
+        likely = (rows.weights * log_probability.detach()).mean() / rows.weights.mean() / drawn[0].numel()
+        temperature.add_(self.config.polyak * (self.config.target_entropy + likely).clamp(-1.0, 1.0))

@@ -494,10 +494,20 @@ def test_the_weight_of_the_entropy_falls_when_there_is_too_much_and_rises_when_t
     for wanted, rises in ((-3.0, False), (0.6, True)):
         learner = begin("sac", checkpoint, critic_updates=0, updates_per_episode=10, target_entropy=wanted)
         practise_with(learner, world, range(4))
-        before = float(learner.temperature.log_weight.detach())
+        before = float(learner.numbers["log_temperature"])
         for _ in range(20):
             learner.update()
-        assert (float(learner.temperature.log_weight.detach()) > before) == rises
+        assert (float(learner.numbers["log_temperature"]) > before) == rises
+
+
+@pytest.mark.parametrize("name", ["sac", "dsrl"])
+def test_the_weight_of_the_entropy_is_slower_than_the_actor_however_much_entropy_is_missing(name, checkpoint, world):
+    learner = begin(name, checkpoint, critic_updates=0, updates_per_episode=20, target_entropy=0.69)  # as undecided as can be
+    practise_with(learner, world, range(3))
+    before = float(learner.numbers["log_temperature"])
+    for _ in range(40):
+        learner.update()
+    assert 0.0 < float(learner.numbers["log_temperature"]) - before <= 40 * learner.config.polyak + 1e-5
 
 
 def test_ddpg_believes_one_critic_and_td3_the_smaller_of_two(checkpoint):
