@@ -3,7 +3,7 @@
 python benchmark/relearn.py runs/A --updates 40
 python benchmark/relearn.py runs/A --first 130 --then runs/B    # the first 130 episodes of A, what follows from B
 
-Prints success of the base policy's descendant, plain and best-of-8, on scenes from 500000 on, which judge nothing.
+Begins with the task's shipped policy; prints success of what was learned, plain and best-of-8, on scenes from 500000 on, which judge nothing.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class SoftActorConfig(CriticConfig):
     """Settings of learners with a soft actor.
 
     Attributes:
-        target_entropy: Of what the actor draws, nats per number; the weight of the entropy finds itself.
+        target_entropy: Of what the actor draws, nats per number; the weight of the entropy finds itself, as slowly as ``polyak`` says.
         first_temperature: That weight at the start.
     """
 
