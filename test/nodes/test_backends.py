@@ -7,6 +7,7 @@ import pytest
 from control_msgs.action import GripperCommand
 from controller_manager_msgs.srv import SwitchController
 from diagnostic_msgs.msg import DiagnosticArray
+from franka_msgs.msg import FrankaRobotState
 from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionServer
 from sensor_msgs.msg import JointState
@@ -166,6 +167,26 @@ def test_a_robot_that_refuses_its_settings_is_held_and_named(ros):
         return bench.backend.health()["robot_mode"] == "MOVE" and "thresholds are not set" in bench.backend.obstacle()
 
     bench.probe.wait_for(held_although_it_could_move, "an obstacle although a person has started the controller")
+
+
+def test_a_robot_whose_services_are_found_late_is_set_up_without_a_person(ros):
+    bench = Bench(ros, "franka", **QUICK)
+    state = FrankaRobotState(robot_mode=FrankaRobotState.ROBOT_MODE_IDLE)
+    state.measured_joint_state.velocity = [0.0] * 7
+    states = bench.probe.speaker(FrankaRobotState, "franka_robot_state_broadcaster/robot_state", qos.SENSOR)
+    beats = []
+
+    def say_idle():
+        if len(beats) < 60:  # of 0.05 s: tries beyond counting, if each of them were one
+            beats.append(0)
+            state.time = 0.05 * len(beats)
+            states.publish(state)
+
+    bench.probe.every(0.05, say_idle)
+    bench.await_obstacle("thresholds are not set yet: service controller_manager/switch_controller is not there")
+    bench.probe.wait_for(lambda: len(beats) == 60, "states of a robot that nobody can set up yet")
+    ros[0].start("mock_franka")
+    bench.await_freedom()
 
 
 def test_franka_moves_arm_and_hand(franka):

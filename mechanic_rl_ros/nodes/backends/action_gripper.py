@@ -10,7 +10,7 @@ from typing import Any
 from rclpy.action import ActionClient
 
 from mechanic_rl_ros.nodes.backends.backend import Gripper, interfaces
-from mechanic_rl_ros.nodes.backends.calls import Step, send_goal
+from mechanic_rl_ros.nodes.backends.calls import Step, action_step, send_goal
 from mechanic_rl_ros.nodes.base import Node
 from mechanic_rl_ros.safety.gripper import STROKE, GripperGoal, GripperGoals
 
@@ -106,7 +106,7 @@ class FrankaGripper(ActionGripper):
 
     def homing(self) -> Step:
         """Step in which the hand finds its zero and its largest width; the fingers open and close."""
-        return "homing the gripper", lambda ended: send_goal(self._homing, self._homing_goal(), self._judge, ended)
+        return action_step("homing the gripper", f"{self._prefix}/homing", self._homing, self._homing_goal(), self._judge)
 
     def _clients(self) -> tuple[ActionClient, ...]:
         return self._grasp, self._move, self._homing

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from action_msgs.msg import GoalStatus
 
 Ended = Callable[[str], None]  # why it failed, "" when it did not
-Step = tuple[str, Callable[[Ended], None]]  # what it does, for people, and what begins it
 
 _ENDINGS = {GoalStatus.STATUS_SUCCEEDED: "", GoalStatus.STATUS_CANCELED: "cancelled", GoalStatus.STATUS_ABORTED: "aborted"}
 
 
-def ask_service(client: Any, request: Any, judge: Callable[[Any], str], ended: Ended) -> None:
+class Step(NamedTuple):
+    """One call of a procedure."""
+
+    text: str  # what it does, for people
+    server: str  # who does it, for people
+    is_ready: Callable[[], bool]
+    begin: Callable[[Ended], None]
+
+    def missing(self) -> str:
+        """Why it cannot begin, "" where it can: nodes that start together find each other one after the other."""
+        return "" if self.is_ready() else f"{self.server} is not there"
+
+
+def service_step(text: str, client: Any, request: Any, judge: Callable[[Any], str]) -> Step:
     """Calls a service; ``judge`` says why its response is a failure, or ""."""
-    if not client.service_is_ready():
-        ended(f"service {client.srv_name} is not there")
-        return
-    client.call_async(request).add_done_callback(lambda future: ended(judge(future.result())))
+
+    def begin(ended: Ended) -> None:
+        client.call_async(request).add_done_callback(lambda future: ended(judge(future.result())))
+
+    return Step(text, f"service {client.srv_name}", client.service_is_ready, begin)
+
+
+def action_step(text: str, name: str, client: Any, goal: Any, judge: Callable[[Any], str]) -> Step:
+    """Sends a goal to the action ``name``; ``judge`` as in ``send_goal``."""
+    return Step(text, f"action {name}", client.server_is_ready, lambda ended: send_goal(client, goal, judge, ended))
 
 
 def send_goal(client: Any, goal: Any, judge: Callable[[Any], str], ended: Ended) -> None:
@@ -68,9 +86,13 @@ class Procedure:
             self.text = ""
             self._done("")
             return
-        self.text, begin = self._steps[self._index]
-        self._since = time.monotonic()
-        begin(lambda why: self._ended(turn, why))
+        step = self._steps[self._index]
+        self.text, self._since = step.text, time.monotonic()
+        missing = step.missing()
+        if missing:
+            self._ended(turn, missing)
+        else:
+            step.begin(lambda why: self._ended(turn, why))
 
     def _ended(self, turn: int, why: str) -> None:
         if turn != self._turn:

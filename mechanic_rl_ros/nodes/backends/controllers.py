@@ -8,7 +8,7 @@ from typing import Any
 from lifecycle_msgs.msg import State
 
 from mechanic_rl_ros.nodes.backends.backend import interfaces
-from mechanic_rl_ros.nodes.backends.calls import Ended, Step, ask_service
+from mechanic_rl_ros.nodes.backends.calls import Step, service_step
 from mechanic_rl_ros.nodes.base import Node
 from mechanic_rl_ros.safety.controllers import inactive
 
@@ -38,19 +38,19 @@ class Controllers:
         """See ``Backend.obstacle``."""
         return self._obstacle
 
-    def switch(self, activate: Sequence[str], deactivate: Sequence[str], ended: Ended) -> None:
-        """Activates and deactivates; what is in that state already is left alone."""
+    def switch(self, text: str, activate: Sequence[str] = (), deactivate: Sequence[str] = ()) -> Step:
+        """Step that activates and deactivates; what is in that state already is left alone."""
         kind = self._switch.srv_type.Request
         request = kind(activate_controllers=list(activate), deactivate_controllers=list(deactivate), strictness=kind.BEST_EFFORT)
         request.timeout.sec = SWITCH_S
-        ask_service(self._switch, request, lambda answer: "" if answer.ok else "the controller manager refuses", ended)
+        return service_step(text, self._switch, request, lambda answer: "" if answer.ok else "the controller manager refuses")
 
     def activate_hardware(self, component: str) -> Step:
         """Step that takes a hardware component back to active."""
         request = self._hardware.srv_type.Request(name=component)
         request.target_state.id, request.target_state.label = State.PRIMARY_STATE_ACTIVE, "active"
         judge = lambda answer: "" if answer.ok else f"it stays {answer.state.label or 'as it is'}"  # noqa: E731
-        return f"activating hardware {component}", lambda ended: ask_service(self._hardware, request, judge, ended)
+        return service_step(f"activating hardware {component}", self._hardware, request, judge)
 
     def _ask(self) -> None:
         if self._asked is not None and not self._asked.done():

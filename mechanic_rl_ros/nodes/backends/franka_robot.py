@@ -15,7 +15,7 @@ from std_srvs.srv import Trigger
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.backends.backend import interfaces
-from mechanic_rl_ros.nodes.backends.calls import Procedure, Step, ask_service, send_goal
+from mechanic_rl_ros.nodes.backends.calls import Procedure, Step, action_step, service_step
 from mechanic_rl_ros.nodes.backends.controllers import BROADCASTER, Controllers
 from mechanic_rl_ros.nodes.base import Node
 from mechanic_rl_ros.safety.recovery import Recovery
@@ -28,6 +28,7 @@ TORQUES = [35.0, 35.0, 32.0, 30.0, 29.0, 27.0, 24.0]  # Nm, as franka_ros2's exa
 FORCES = [40.0, 40.0, 40.0, 35.0, 35.0, 35.0]  # N and Nm, likewise
 CONTACT = 10.0  # Nm and N below the threshold of a reflex, from which the robot reports a contact
 CONFIGURATIONS = 3  # tries of setting load and thresholds until a person is asked
+UNSET = "load and collision thresholds are not set yet"
 
 
 class FrankaRobot:
@@ -38,7 +39,13 @@ class FrankaRobot:
         topic = node.parameter("robot_state_topic", "franka_robot_state_broadcaster/robot_state", "topic of franka_msgs/FrankaRobotState")
         max_age = node.parameter("robot_state_max_age", 0.5, "s: an older robot state holds the arm", low=0.05, high=5.0)
         tries = node.parameter("recovery_tries", 3, "recoveries from a reflex without a person, 0 for none", low=0, high=20)
-        pause = node.parameter("recovery_pause", 2.0, "s at rest before the first recovery, doubled for each further one", low=0.1, high=60.0)
+        pause = node.parameter(
+            "recovery_pause",
+            2.0,
+            "s at rest before the first recovery, doubled for each further one; s between two tries of setting load and thresholds",
+            low=0.1,
+            high=60.0,
+        )
         patience = node.parameter("robot_patience", 15.0, "s that a service or action of the robot may take", low=0.5, high=120.0)
         self._hardware = node.parameter("hardware", "FrankaHardwareInterface", "hardware component to activate after a recovery")
         self._restarted = node.parameter(
@@ -51,10 +58,10 @@ class FrankaRobot:
         (self._state_type,) = interfaces(backend, "franka_msgs.msg", "FrankaRobotState")
         (recovery,) = interfaces(backend, "franka_msgs.action", "ErrorRecovery")
         action = node.parameter("error_recovery", "action_server/error_recovery", "action of type franka_msgs/ErrorRecovery")
-        self._error_recovery: Any = ActionClient(node, recovery, action)
-        self._recovery_goal = recovery.Goal
+        self._clear = action_step("clearing the error", action, ActionClient(node, recovery, action), recovery.Goal(), lambda result: "")
         self._settings = _settings(node, backend)
-        self._configured, self._configurations, self._unset = not (self._settings or first), 0, "load and collision thresholds are not set yet"
+        self._configured, self._configurations, self._unset = not (self._settings or first), 0, UNSET
+        self._pause, self._configure_at = pause, 0.0
         self._watch, self._recovery, self._procedure = RobotWatch(topic, max_age), Recovery(tries, pause), Procedure(patience)
         self._read_at, self._held_at = 0.0, -HELD_S
         node.create_subscription(self._state_type, topic, self._on_state, qos.SENSOR, raw=True)
@@ -103,28 +110,34 @@ class FrankaRobot:
         if self._recovery.begin(mode is RobotMode.REFLEX, resting or mode is None, at, held):
             self._log.warning("recovering the robot")
             self._procedure.start(self._recover(), self._recovered)
-        elif not (self._configured or held) and self._configurations < CONFIGURATIONS and resting and mode in (RobotMode.IDLE, RobotMode.MOVE):
-            self._configurations += 1
-            self._procedure.start(self._configure(), self._configured_now)
+        elif not (self._configured or held) and at >= self._configure_at and resting and mode in (RobotMode.IDLE, RobotMode.MOVE):
+            self._configure()
 
-    def _configure(self) -> list[Step]:
-        """Settings are taken only while no controller moves the arm."""
-        return [self._stop([self._arm_controller]), *self._settings, *self._first, self._start([self._arm_controller])]
+    def _configure(self) -> None:
+        """Sets what belongs to the start, once all who do it are there. Settings are taken only while no controller moves the arm."""
+        if self._configurations == CONFIGURATIONS:
+            return
+        steps = [self._stop([self._arm_controller]), *self._settings, *self._first, self._start([self._arm_controller])]
+        missing = next(filter(None, (step.missing() for step in steps)), "")
+        if missing:
+            self._unset = f"{UNSET}: {missing}"
+            return
+        self._configurations += 1
+        self._procedure.start(steps, self._configured_now)
 
     def _recover(self) -> list[Step]:
         """As franka_ros2 documents it: an error shuts the hardware down, and on Humble leaves controllers that look active.
 
         What only reads goes on until the error is cleared, so that the robot's mode stays known where it is not.
         """
-        clear: Step = "clearing the error", lambda ended: send_goal(self._error_recovery, self._recovery_goal(), lambda result: "", ended)
         hardware = self._controllers.activate_hardware(self._hardware)
-        return [self._stop([self._arm_controller]), clear, self._stop(self._restarted), hardware, *self._settings, self._start(self._restarted)]
+        return [self._stop([self._arm_controller]), self._clear, self._stop(self._restarted), hardware, *self._settings, self._start(self._restarted)]
 
     def _stop(self, names: Sequence[str]) -> Step:
-        return "stopping controllers", lambda ended: self._controllers.switch([], names, ended)
+        return self._controllers.switch("stopping controllers", deactivate=names)
 
     def _start(self, names: Sequence[str]) -> Step:
-        return "starting controllers", lambda ended: self._controllers.switch(names, [], ended)
+        return self._controllers.switch("starting controllers", activate=names)
 
     def _recovered(self, why: str) -> None:
         self._recovery.ended(why, time.monotonic())
@@ -133,12 +146,13 @@ class FrankaRobot:
     def _configured_now(self, why: str) -> None:
         self._configured = not why
         if why:
+            self._configure_at = time.monotonic() + self._pause
             self._unset = f"load and collision thresholds are not set ({why}): mend that, then call the service recover"
             self._log.error(self._unset)
 
     def _on_recover(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._recovery.ask()
-        self._configurations = 0
+        self._configurations, self._configure_at = 0, 0.0
         response.success, response.message = True, "recovery begins; /diagnostics say how it goes"
         return response
 
@@ -182,5 +196,4 @@ def _numbers(node: Node, name: str, default: list[float], description: str, low:
 
 def _setting(node: Node, name: str, kind: Any, fields: dict[str, Any]) -> Step:
     client: Any = node.create_client(kind, f"service_server/{name}")
-    request = kind.Request(**fields)
-    return f"calling {name}", lambda ended: ask_service(client, request, lambda answer: "" if answer.success else answer.error or "refused", ended)
+    return service_step(f"calling {name}", client, kind.Request(**fields), lambda answer: "" if answer.success else answer.error or "refused")
