@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ class Embodiment:
         return round(1e9 / self.policy_rate)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Embodiment:
+    def from_dict(cls, data: dict[str, Any], what: str = "embodiment description") -> Embodiment:
         """Builds an embodiment from plain data, as read from YAML or JSON.
 
         Raises:
@@ -108,7 +109,7 @@ class Embodiment:
             )
             _check(embodiment)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"embodiment description is incomplete or malformed ({error}): compare it with config/embodiment/fr3.yaml") from error
+            raise UserError(f"{what} is incomplete or malformed ({error}): compare it with config/embodiment/fr3.yaml") from error
         return embodiment
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,6 +156,8 @@ def _check(embodiment: Embodiment) -> None:
     joints, workspace = embodiment.joints, embodiment.workspace
     _require("policy_rate", embodiment.policy_rate, 0.1, 1000.0)
     for key, camera in embodiment.cameras.items():
+        if not may_be_camera(key):
+            raise UserError(f"embodiment: {key!r} cannot be the key of a camera: give it small letters, digits and underscores, such as wrist")
         _require(f"cameras.{key}.height", camera.height, 1, 4096)
         _require(f"cameras.{key}.width", camera.width, 1, 4096)
         _require(f"cameras.{key}.max_age", camera.max_age, *_AGES)
@@ -172,6 +175,12 @@ def _check(embodiment: Embodiment) -> None:
     _require("number of joints.home", len(joints.home), len(joints.names), len(joints.names))
     _require("number of state channels", len(embodiment.state), 1, 1024)
     _require("number of action channels", len(embodiment.action), 1, 1024)
+
+
+def may_be_camera(key: str) -> bool:
+    """Whether a camera can have that key: networks have parts of that name."""
+    taken = ("all", "keys", "items", "values", "pop", "clear", "update", "forward", "training", "train")
+    return re.fullmatch(r"[a-z][a-z0-9_]*", key) is not None and key not in taken
 
 
 def _require(name: str, value: float, low: float, high: float) -> None:

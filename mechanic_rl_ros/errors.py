@@ -6,3 +6,8 @@ class UserError(Exception):
 
     Command lines and nodes print the text without a traceback and exit with a status that is not 0.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, as one line: its first, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -31,6 +31,11 @@ def require_place_for_checkpoint(folder: Path) -> None:
     """
     from mechanic_rl_ros.policy.checkpoint import MANIFEST
 
+    place = Path(os.path.abspath(folder))
+    if place == Path.cwd() or place in Path.cwd().parents:
+        raise UserError(
+            f"{folder} is the folder that you are in, or holds it, and a checkpoint replaces a folder as a whole: give the name of a new one with --output"
+        )
     if folder.exists() and not (folder / MANIFEST).exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} is there and is no checkpoint: choose another folder with --output")
     require_writable(folder.absolute().parent)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.errors import UserError, first_line
 from mechanic_rl_ros.paths import config_directory
 
 
@@ -32,5 +32,5 @@ def read_yaml(path: str | os.PathLike[str], what: str, remedy: str) -> Any:
         return yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise UserError(f"cannot read {what} {path} ({error.strerror}): {remedy}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} {path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: a date that there is not, for example
+        raise UserError(f"{what} {path} is not valid YAML: {first_line(error)}") from error

@@ -55,6 +55,14 @@ def test_a_value_that_no_robot_can_mean_is_refused_with_one_line_that_names_it(p
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["training", "keys", "cam.front", "Front"])
+def test_a_key_that_no_camera_can_have_is_refused(key):
+    data = load_embodiment().to_dict()
+    data["cameras"][key] = data["cameras"].pop("front")
+    with pytest.raises(UserError, match="cannot be the key of a camera"):
+        Embodiment.from_dict(data)
+
+
 def test_what_is_read_back_is_the_same():
     embodiment = load_embodiment()
     assert Embodiment.from_dict(embodiment.to_dict()) == embodiment

@@ -5,7 +5,16 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.yaml_file import read_yaml
 
 
-@pytest.mark.parametrize(("content", "words"), [(b"a: [", "is not valid YAML"), (b"\xff\xfe\x00", "is not valid YAML"), (None, "No such file")])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a: [", "is not valid YAML"),
+        (b"shift: 2026-99-99", "is not valid YAML: month must be in 1..12"),
+        (b"[" * 10_000, "is not valid YAML"),
+        (b"\xff\xfe\x00", "is not valid YAML"),
+        (None, "No such file"),
+    ],
+)
 def test_a_file_that_is_no_yaml_is_refused_with_one_line_that_names_it(tmp_path, content, words):
     path = tmp_path / "odd.yaml"
     if content is not None:

@@ -9,8 +9,7 @@ import torch
 
 from mechanic_rl_ros.algorithms.learner import Learner
 from mechanic_rl_ros.algorithms.learner_config import LearnerConfig
-from mechanic_rl_ros.policy.acting import PRACTICE_NOISE
-from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.checkpoint import PRACTICE_NOISE, Checkpoint
 
 
 @dataclass(frozen=True)

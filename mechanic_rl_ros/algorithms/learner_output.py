@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mechanic_rl_ros.policy.acting import PRACTICE_NOISE
-from mechanic_rl_ros.policy.checkpoint import Checkpoint, pack_weights
+from mechanic_rl_ros.policy.checkpoint import PRACTICE_NOISE, Checkpoint, pack_weights
 
 if TYPE_CHECKING:
     from mechanic_rl_ros.algorithms.learner import Learner

@@ -65,7 +65,7 @@ def explain(error: Exception) -> tuple[str, int]:
         return f"{where}{error.strerror or error}: {_REMEDIES.get(error.errno or 0, 'run again with --debug to see where')}", 1
     if isinstance(error, ModuleNotFoundError):
         return f"the Python package {error.name!r} is missing: `mechanic-rl doctor` tells how to get it", 1
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch says so with a RuntimeError
         return "not enough memory: use fewer workers or a smaller batch", 1
     return f"internal error ({type(error).__name__}: {error}): run again with --debug and report what it shows", 1
 

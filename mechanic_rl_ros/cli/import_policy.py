@@ -63,16 +63,18 @@ def import_policy(
             if not task:
                 raise UserError("say what task the policy was trained for with --task, such as --task lift")
             require_place_for_checkpoint(output)
+        if demonstrations is not None and not task:
+            raise UserError("say what task the demonstrations are of with --task, such as --task lift")
         imported = open_policy(policy, dict(_pair(text) for text in camera or []))
         if demonstrations is not None and not demonstrations.is_dir():
             raise UserError(f"{demonstrations} is not a folder of demonstrations: make one with `mechanic-rl collect`")
         store = None if demonstrations is None else EpisodeStore(demonstrations)
         episodes = None if store is None else list(store.load())
+        for path, reason in (store.corrupt if store is not None else {}).items():
+            err.print(f"[yellow]left out {path.name}:[/] {reason}", soft_wrap=True)
         checkpoint = adopt(imported, task, robot, units is Units.physical, episodes, f"policy {policy}")
     if output is not None:
         checkpoint.save(output)
-    for path, reason in (store.corrupt if store is not None else {}).items():
-        err.print(f"[yellow]left out {path.name}:[/] {reason}", soft_wrap=True)
     config, count = checkpoint.config, sum(tensor.numel() for tensor in checkpoint.policy.values())
     shown = ", ".join(f"{source} as camera {key}" for key, source in imported.sources.items())
     out.print(

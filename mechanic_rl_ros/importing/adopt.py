@@ -15,7 +15,9 @@ from mechanic_rl_ros.importing.imported import Imported
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.policy.policy import Policy
+from mechanic_rl_ros.replay.episode_check import SAFE_NAME
 
+FARTHEST = 100.0  # times a channel's scale that an imported policy may mean: beyond, it was trained with other units
 MOVED = 0.02  # of a channel's scale: more than rounding and the limits of the robot make of an action that stays the same
 
 
@@ -35,6 +37,8 @@ def adopt(
     Raises:
         UserError: It does not fit the robot, or no demonstration fits it.
     """
+    if task and not SAFE_NAME.fullmatch(task):
+        raise UserError(f"task {task!r} cannot be a name: use letters, digits, '.', '_' and '-', such as lift")
     found = differences(imported, embodiment)
     if found:
         raise UserError(
@@ -44,6 +48,7 @@ def adopt(
     if physical:
         scales = torch.tensor([channel.scale for channel in embodiment.action])
         weights["action_mean"], weights["action_deviation"] = weights["action_mean"] / scales, weights["action_deviation"] / scales
+        _require_units(weights["action_mean"].abs() + weights["action_deviation"], embodiment, what)
     checkpoint = Checkpoint(task, embodiment, imported.config, weights, metadata={"prefers_best_of_n": False, "imported": imported.sources})
     if demonstrations is None:
         return checkpoint
@@ -58,6 +63,15 @@ def adopt(
     for episode in solved:
         _require_expressible(policy, episode)
     return replace(checkpoint, demonstrations=pack_demonstrations(solved, [encode_episode(policy, episode) for episode in solved]))
+
+
+def _require_units(reach: torch.Tensor, embodiment: Embodiment, what: str) -> None:
+    channel, times = embodiment.action[int(reach.argmax())], float(reach.max())
+    if times > FARTHEST:
+        raise UserError(
+            f"{what}: its action {channel.name} goes to {times:.3g} times the {channel.scale:g} {channel.unit} of embodiment {embodiment.name}: "
+            "its training data were in another unit; say --units normalised where they were divided by the scales, else train it with these units"
+        )
 
 
 def _require_expressible(policy: Policy, episode: Episode) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mechanic_rl_ros.embodiment import may_be_camera
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.parts import SHARED
@@ -48,7 +49,7 @@ def camera_keys(images: list[str], named: dict[str, str], what: str) -> dict[str
     if len(sources) < len(images):
         raise UserError(f"{what}: two of its images would be the same camera: name one for each of {', '.join(images)} with --camera")
     for key in sources:
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", key) or key in ("all", "keys", "items", "values", "pop", "clear", "update", "forward", "training", "train"):
+        if not may_be_camera(key):
             raise UserError(f"{what}: {key!r} cannot be the key of a camera: name another with --camera {sources[key]}=KEY")
     return sources
 

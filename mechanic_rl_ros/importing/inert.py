@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.errors import UserError, first_line
 from mechanic_rl_ros.policy.tensors import MAX_BYTES
 
 DTYPES = {
@@ -139,7 +139,7 @@ class Archive:
                     found[name] = self._tensor(archive, record, left)
                     left -= found[name].numel() * found[name].element_size()
         except Exception as error:
-            raise UserError(f"file {self.path} is damaged ({type(error).__name__}: {str(error).splitlines()[0][:80]}): get a fresh copy") from error
+            raise UserError(f"file {self.path} is damaged ({type(error).__name__}: {first_line(error)[:80]}): get a fresh copy") from error
         return found
 
     def _tensor(self, archive: zipfile.ZipFile, record: Inert, budget: int) -> Tensor:

@@ -46,7 +46,10 @@ def read_lerobot(folder: Path, cameras: dict[str, str] | None = None) -> Importe
     sources = camera_keys(images, cameras or {}, f"policy {folder}")
     config = _config(settings, shapes, tuple(sources), folder)
     tensors = read_file(folder / "model.safetensors")
-    statistics = _old_statistics(tensors, shapes) or _new_statistics(folder)
+    statistics = _old_statistics(tensors, shapes)
+    if not statistics:
+        statistics, own_modes = _new_statistics(settings, folder)
+        modes |= own_modes
     sizes = {name: 3 if len(shape) == 3 else shape[0] for name, shape in shapes.items()}
     normaliser = {name: _affine(statistics.get(name, {}), modes[name], name, sizes[name], folder) for name in shapes}
     policy = _weights(tensors, config, f"policy {folder}")
@@ -60,7 +63,7 @@ def _json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text())
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}): give the folder of a LeRobot policy") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: get a fresh copy of the policy") from error
     if not isinstance(data, dict):
         raise UserError(f"{path} is not a JSON object: get a fresh copy of the policy")
@@ -72,13 +75,13 @@ def _features(settings: dict[str, Any], folder: Path) -> tuple[dict[str, tuple[i
     try:
         if "input_features" in settings:
             found = {**settings["input_features"], **settings["output_features"]}
-            shapes = {name: tuple(int(size) for size in feature["shape"]) for name, feature in found.items()}
+            shapes = {name: _whole_numbers("shape", feature["shape"]) for name, feature in found.items()}
             modes = {name: settings["normalization_mapping"].get(feature["type"], "IDENTITY") for name, feature in found.items()}
         else:  # before 2025
             found = {**settings["input_shapes"], **settings["output_shapes"]}
-            shapes = {name: tuple(int(size) for size in shape) for name, shape in found.items()}
+            shapes = {name: _whole_numbers("shape", shape) for name, shape in found.items()}
             modes = {**settings["input_normalization_modes"], **settings["output_normalization_modes"]}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{folder / 'config.json'} does not describe inputs and outputs ({error}): get a fresh copy of the policy") from error
     for name in (STATE, ACTION):
         if len(shapes.get(name, ())) != 1:
@@ -105,43 +108,67 @@ def _config(s: dict[str, Any], shapes: dict[str, tuple[int, ...]], cameras: tupl
     for name in (name for name, bad in refused.items() if bad):
         raise UserError(f"{folder}: {name} {s.get(name)!r} is not supported: train the policy with another one")
     try:
-        steps = int(s["num_train_timesteps"])
+        steps = _whole(s, "num_train_timesteps")
         config = PolicyConfig(
             cameras=cameras,
             state_dim=shapes[STATE][0],
             action_dim=shapes[ACTION][0],
-            observation_horizon=int(s["n_obs_steps"]),
-            prediction_horizon=int(s["horizon"]),
-            action_horizon=int(s["n_action_steps"]),
-            past_actions=int(s["n_obs_steps"]) - 1,
+            observation_horizon=_whole(s, "n_obs_steps"),
+            prediction_horizon=_whole(s, "horizon"),
+            action_horizon=_whole(s, "n_action_steps"),
+            past_actions=_whole(s, "n_obs_steps") - 1,
             encoder=ResnetEncoderConfig(
                 layers=int(s["vision_backbone"].removeprefix("resnet")),
-                keypoints=int(s["spatial_softmax_num_keypoints"]),
-                group=16 if s.get("use_group_norm", True) else 0,
-                crop=tuple(s["crop_shape"]) if s.get("crop_shape") else (0, 0),
-                shared=not s.get("use_separate_rgb_encoder_per_camera", False),
+                keypoints=_whole(s, "spatial_softmax_num_keypoints"),
+                group=16 if _flag(s, "use_group_norm", True) else 0,
+                crop=_crop(s),
+                shared=not _flag(s, "use_separate_rgb_encoder_per_camera", False),
             ),
             head=UnetDenoiserConfig(
-                widths=tuple(s["down_dims"]),
-                kernel=int(s["kernel_size"]),
-                groups=int(s["n_groups"]),
-                step_width=int(s["diffusion_step_embed_dim"]),
-                scales=s["use_film_scale_modulation"],
+                widths=_whole_numbers("down_dims", s["down_dims"]),
+                kernel=_whole(s, "kernel_size"),
+                groups=_whole(s, "n_groups"),
+                step_width=_whole(s, "diffusion_step_embed_dim"),
+                scales=_flag(s, "use_film_scale_modulation"),
             ),
             schedule=NoiseSchedule(
                 curve="linear" if s["beta_schedule"] == "linear" else "squared_cosine",
                 steps=steps,
-                sampling_steps=int(s.get("num_inference_steps") or steps),
+                sampling_steps=steps if s.get("num_inference_steps") is None else _whole(s, "num_inference_steps"),
                 prediction=s["prediction_type"],
                 sampler=s["noise_scheduler_type"].lower(),
                 spacing="leading",
-                clipping="plain" if s.get("clip_sample", True) else "none",
+                clipping="plain" if _flag(s, "clip_sample", True) else "none",
             ),
             clip=0,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{folder / 'config.json'} has a wrong or missing value ({error}): get a fresh copy of the policy") from error
     return PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict())), f"policy {folder}")
+
+
+def _whole(settings: dict[str, Any], name: str) -> int:
+    return _whole_numbers(name, [settings[name]])[0]
+
+
+def _whole_numbers(name: str, values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list) or any(type(value) is not int for value in values):
+        raise TypeError(f"{name} is {values[0] if isinstance(values, list) and len(values) == 1 else values}, not whole")
+    return tuple(values)
+
+
+def _crop(settings: dict[str, Any]) -> tuple[int, int]:
+    if not settings.get("crop_shape"):
+        return 0, 0
+    height, width = _whole_numbers("crop_shape", settings["crop_shape"])
+    return height, width
+
+
+def _flag(settings: dict[str, Any], name: str, default: bool | None = None) -> bool:
+    value = settings[name] if default is None else settings.get(name, default)
+    if type(value) is not bool:
+        raise TypeError(f"{name} is {value!r}, neither true nor false")
+    return value
 
 
 def _old_statistics(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> dict[str, dict[str, Tensor]]:
@@ -150,22 +177,39 @@ def _old_statistics(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...
     return found if any(found.values()) else {}
 
 
-def _new_statistics(folder: Path) -> dict[str, dict[str, Tensor]]:
+def _new_statistics(settings: dict[str, Any], folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
+    """Statistics by feature and kind, and the modes of normalisation: those of the processors count, whatever config.json says."""
     found: dict[str, dict[str, Tensor]] = {}
-    for processor, step_name in (("policy_preprocessor.json", "normalizer_processor"), ("policy_postprocessor.json", "unnormalizer_processor")):
+    modes: dict[str, str] = {}
+    for processor, step_name, features in (
+        ("policy_preprocessor.json", "normalizer_processor", "input_features"),
+        ("policy_postprocessor.json", "unnormalizer_processor", "output_features"),
+    ):
         if not (folder / processor).exists():
             raise UserError(
                 f"{folder} has no statistics, neither in model.safetensors nor in {processor}: get the whole folder, or migrate the policy with LeRobot"
             )
         steps = _json(folder / processor).get("steps")
         steps = steps if isinstance(steps, list) else []
-        files = [step.get("state_file") for step in steps if isinstance(step, dict) and step.get("registry_name") == step_name]
-        if not files or not isinstance(files[0], str) or Path(files[0]).name != files[0]:
+        step = next((step for step in steps if isinstance(step, dict) and step.get("registry_name") == step_name), {})
+        file = step.get("state_file")
+        if not isinstance(file, str) or Path(file).name != file:
             raise UserError(f"{folder / processor} names no statistics: get a fresh copy of the policy")
-        for key, tensor in read_file(folder / files[0]).items():
+        for key, tensor in read_file(folder / file).items():
             name, _, kind = key.rpartition(".")
             found.setdefault(name, {})[kind] = tensor
-    return found
+        modes |= _modes(step.get("config", {}), settings.get(features, {}), folder / processor)
+    return found, modes
+
+
+def _modes(own: Any, features: dict[str, Any], file: Path) -> dict[str, str]:
+    """How a processor normalises the features of its side, as far as it says so itself."""
+    chosen = own.get("norm_map", {}) if isinstance(own, dict) else None
+    if not isinstance(chosen, dict):
+        raise UserError(f"{file} does not say how it normalises: get a fresh copy of the policy")
+    if own.get("eps", EPSILON) != EPSILON or own.get("normalize_observation_keys") is not None:
+        raise UserError(f"{file}: normalize_observation_keys and an eps other than {EPSILON:g} are not supported: train the policy without them")
+    return {name: str(chosen[feature["type"]]).lower() for name, feature in features.items() if feature["type"] in chosen}
 
 
 def _affine(statistics: dict[str, Tensor], mode: str, name: str, size: int, folder: Path) -> tuple[Tensor, Tensor]:
@@ -179,6 +223,9 @@ def _affine(statistics: dict[str, Tensor], mode: str, name: str, size: int, fold
     if any(part is None or part.numel() != size or not bool(torch.isfinite(part).all()) for part in found):
         raise UserError(f"{folder}: statistics {wanted[0]} and {wanted[1]} of {name} are missing, of another length, or not finite: get the whole folder")
     first, second = (part.double().flatten() for part in found)  # type: ignore[union-attr]
+    if bool((second < (0.0 if mode == "mean_std" else first)).any()):
+        below = "0" if mode == "mean_std" else wanted[0]
+        raise UserError(f"{folder}: {wanted[1]} of {name} is below {below}: its statistics are damaged, get a fresh copy of the policy")
     # With LeRobot's 1e-8 as the scale of what never changed, single precision could not tell that it is 0, or -1, there.
     least = LEAST_SCALE * first.abs().clamp_min(1.0)
     if mode == "mean_std":

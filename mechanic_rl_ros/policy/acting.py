@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mechanic_rl_ros.data import NO_TRACE, Observation
 from mechanic_rl_ros.policy.chain import draw_chain, pack_chain
-from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.policy.checkpoint import PRACTICE_NOISE, Checkpoint
 from mechanic_rl_ros.policy.compiled import compile_denoiser
 from mechanic_rl_ros.policy.critic import TwinQ
 from mechanic_rl_ros.policy.denoiser import Denoiser
@@ -22,9 +22,6 @@ from mechanic_rl_ros.policy.policy import Policy, image_batch
 from mechanic_rl_ros.policy.tensors import Shapes, check_tensors, shapes_of
 from mechanic_rl_ros.policy.unet import keep_convolutions_in
 from mechanic_rl_ros.policy.weights import WeightsError
-
-PRACTICE_NOISE = "practice_noise"
-"""Metadata of a checkpoint: deviation of a smooth noise on the actions while a robot practises with it."""
 
 
 class Actor:

@@ -25,6 +25,7 @@ from mechanic_rl_ros.policy.weights import WeightsError, pack_weights, unpack_we
 __all__ = ["Checkpoint", "WeightsError", "critic_shapes", "pack_weights", "policy_shapes", "signature", "unpack_weights"]
 
 FORMAT = 3
+PRACTICE_NOISE = "practice_noise"  # in the metadata: deviation of a smooth noise on the actions while a robot practises, normalised
 MANIFEST, WEIGHTS, DEMONSTRATIONS = "checkpoint.json", "weights.safetensors", "demonstrations.safetensors"
 
 
@@ -68,8 +69,9 @@ class Checkpoint:
         """Writes the folder, replacing an older one in one step.
 
         Raises:
-            UserError: The disk is full, or the place cannot be written.
+            UserError: ``load`` would refuse it, the disk is full, or the place cannot be written. What is there stays as it is.
         """
+        self._check(f"checkpoint {path} is not written")
         weights = {f"policy.{name}": tensor for name, tensor in self.policy.items()}
         weights.update({f"critics.{name}": tensor for name, tensor in (self.critics or {}).items()})
         files = {WEIGHTS: _bytes(weights)}
@@ -93,20 +95,33 @@ class Checkpoint:
         """
         folder = existing_folder(Path(path))
         manifest = _read_manifest(folder)
-        config, made_for = PolicyConfig.from_dict(manifest["config"], f"checkpoint {path}"), Embodiment.from_dict(manifest["embodiment"])
+        what = f"checkpoint {path}"
+        config, made_for = PolicyConfig.from_dict(manifest["config"], what), Embodiment.from_dict(manifest["embodiment"], f"embodiment of {what}")
         if embodiment is not None:
-            embodiment.require_same(made_for, f"checkpoint {path}")
+            embodiment.require_same(made_for, what)
         if manifest["signature"] != signature(config):
-            raise UserError(f"checkpoint {path} contradicts itself (signature {manifest['signature']}): it is damaged, get a fresh copy")
+            raise UserError(f"{what} contradicts itself (signature {manifest['signature']}): it is damaged, get a fresh copy")
         weights = _read_file(folder, WEIGHTS, manifest)
         policy, critics = _part(weights, "policy."), _part(weights, "critics.")
-        check_tensors(policy, policy_shapes(config), f"checkpoint {path}")
-        if critics:
-            check_tensors(critics, critic_shapes(config), f"checkpoint {path}")
         demonstrations = _read_file(folder, DEMONSTRATIONS, manifest) if DEMONSTRATIONS in manifest["files"] else None
-        if demonstrations is not None:
-            _check_demonstrations(demonstrations, config, f"checkpoint {path}")
-        return cls(manifest["task"], made_for, config, policy, critics or None, demonstrations, manifest["version"], manifest["metadata"])
+        checkpoint = cls(manifest["task"], made_for, config, policy, critics or None, demonstrations, manifest["version"], manifest["metadata"])
+        checkpoint._check(what)
+        return checkpoint
+
+    def _check(self, what: str) -> None:
+        _require_fit(self.config, self.embodiment, what)
+        if self.version < 0:
+            raise UserError(f"{what}: version {self.version} is below 0: get a fresh copy")
+        if not isinstance(self.metadata.get("prefers_best_of_n", False), bool):
+            raise UserError(f"{what}: prefers_best_of_n is neither true nor false: get a fresh copy")
+        noise = self.metadata.get(PRACTICE_NOISE, 0.0)
+        if not isinstance(noise, (int, float)) or not 0.0 <= noise <= 1.0:
+            raise UserError(f"{what}: {PRACTICE_NOISE} is {noise!r}, not a number from 0 to 1: get a fresh copy")
+        check_tensors(self.policy, policy_shapes(self.config), what)
+        if self.critics is not None:
+            check_tensors(self.critics, critic_shapes(self.config), what)
+        if self.demonstrations is not None:
+            _check_demonstrations(self.demonstrations, self.config, what)
 
     def _manifest(self, files: dict[str, bytes]) -> dict[str, Any]:
         return {
@@ -134,6 +149,20 @@ def critic_shapes(config: PolicyConfig) -> Shapes:
     return {**{f"q.{name}": tuple(tensor.shape) for name, tensor in twins.items()}, **{f"value.{name}": tuple(tensor.shape) for name, tensor in value.items()}}
 
 
+def _require_fit(config: PolicyConfig, embodiment: Embodiment, what: str) -> None:
+    """Refuses a policy that takes or gives something else than its robot."""
+    for name, wanted, channels in (("state", config.state_dim, embodiment.state), ("action", config.action_dim, embodiment.action)):
+        if wanted != len(channels):
+            raise UserError(f"{what}: its policy has {wanted} numbers in the {name}, its embodiment {len(channels)}: it is damaged, get a fresh copy")
+    crop = getattr(config.encoder, "crop", (0, 0))
+    for key in config.cameras:
+        camera = embodiment.cameras.get(key)
+        if camera is None:
+            raise UserError(f"{what}: its policy sees camera {key}, its embodiment has only {', '.join(embodiment.cameras)}: it is damaged, get a fresh copy")
+        if crop[0] > camera.height or crop[1] > camera.width:
+            raise UserError(f"{what}: its crop of {crop[0]}x{crop[1]} is larger than the {camera.height}x{camera.width} of camera {key}: choose a smaller one")
+
+
 def _bytes(tensors: dict[str, Tensor]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
@@ -149,7 +178,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"cannot read checkpoint {folder} ({error.strerror}): give a folder with {MANIFEST}, or make one with `mechanic-rl pretrain`"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"checkpoint {folder}: {MANIFEST} is not valid JSON: it is damaged, get a fresh copy") from error
     expected = {"task": str, "version": int, "signature": str, "config": dict, "embodiment": dict, "metadata": dict, "files": dict}
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

@@ -17,8 +17,8 @@ from mechanic_rl_ros.errors import UserError
 def replacing_folder(path: Path, what: str) -> Iterator[Path]:
     """Yields an empty folder to fill; on success it takes the place of ``path``, otherwise it is removed.
 
-    A folder cannot be renamed over a full one, so the old one first becomes ``<path>.old``; ``existing_folder`` finds it there if the process dies
-    between the two renames.
+    A folder cannot be renamed over a full one, so the old one is hidden first, as ``.<name>.previous`` beside it; ``existing_folder`` finds it there if
+    the process dies between the two renames.
 
     Args:
         path: The folder to replace.
@@ -27,6 +27,7 @@ def replacing_folder(path: Path, what: str) -> Iterator[Path]:
     Raises:
         UserError: The disk is full, or the place cannot be written.
     """
+    path = Path(os.path.abspath(path))  # so that ``..`` has a name, too
     fresh: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,8 @@ def replacing_folder(path: Path, what: str) -> Iterator[Path]:
 
 def existing_folder(path: Path) -> Path:
     """``path``, or what a crash in the middle of ``replacing_folder`` left of it."""
-    return path if path.exists() or not _old(path).exists() else _old(path)
+    previous = _previous(Path(os.path.abspath(path)))
+    return path if path.exists() or not previous.exists() else previous
 
 
 def set_aside(path: Path) -> Path:
@@ -66,15 +68,15 @@ def set_aside(path: Path) -> Path:
 
 def _swap(fresh: Path, path: Path) -> None:
     if path.exists():
-        shutil.rmtree(_old(path), ignore_errors=True)
-        os.rename(path, _old(path))
+        shutil.rmtree(_previous(path), ignore_errors=True)
+        os.rename(path, _previous(path))
     os.rename(fresh, path)
     _sync(path.parent)
-    shutil.rmtree(_old(path), ignore_errors=True)
+    shutil.rmtree(_previous(path), ignore_errors=True)
 
 
-def _old(path: Path) -> Path:
-    return path.with_name(path.name + ".old")
+def _previous(path: Path) -> Path:
+    return path.with_name(f".{path.name}.previous")  # a name that no user gives
 
 
 def _sync(path: Path) -> None:

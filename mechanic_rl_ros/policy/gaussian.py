@@ -31,7 +31,10 @@ class GaussianHead(Head):
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """(B, observation_dim) -> mean and logarithm of the deviation before tanh, (B, T_p, A) each."""
-        mean, raw = self.leave(self.trunk(observation)).unflatten(1, (2, *self.chunk)).unbind(1)
+        return self._outputs(self.trunk(observation))
+
+    def _outputs(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = self.leave(features).unflatten(1, (2, *self.chunk)).unbind(1)
         low, high = LOG_DEVIATION
         return mean, low + 0.5 * (high - low) * (1.0 + torch.tanh(raw))
 
@@ -58,8 +61,15 @@ class GaussianHead(Head):
         return torch.tanh(self(observation)[0])
 
     def loss(self, observation: Tensor, chunks: Tensor, generator: torch.Generator) -> Tensor:
-        """Negative log-likelihood; see ``Head``."""
-        return -self.log_probability(observation, chunks)
+        """Squared error of the mode, and negative log-likelihood of the chunks under the deviation around it; see ``Head``.
+
+        The likelihood alone would let a large deviation excuse a wrong mean, and the mode is what acts. So the mean learns by its error, and the deviation
+        by the likelihood without moving mean or trunk (Stirn et al., Faithful heteroscedastic regression with neural networks, 2023).
+        """
+        features = self.trunk(observation)
+        mean, (_, log_deviation) = self._outputs(features)[0], self._outputs(features.detach())
+        error = (torch.tanh(mean) - chunks).square().sum(dim=(1, 2))
+        return error - _log_density(torch.atanh(chunks.clamp(-LARGEST, LARGEST)), mean.detach(), log_deviation)
 
     @torch.no_grad()
     def sample(self, observation: Tensor, samples: int, generator: torch.Generator, explore: bool = False) -> Tensor:

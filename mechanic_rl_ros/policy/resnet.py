@@ -109,9 +109,14 @@ class ResnetEncoder(nn.Module):
             UserError: The file cannot be read, or is of another network.
         """
         what, own = f"pretrained weights {path}", self.backbone.state_dict()
-        wanted = {name: tensor for name, tensor in read_file(Path(path), what).items() if name in own}
+        wanted = {name: tensor for name, tensor in read_file(Path(path), what).items() if name in own or not _needless(name)}
         check_tensors(wanted, shapes_of(own), what)
         self.backbone.load_state_dict(wanted)
+
+
+def _needless(name: str) -> bool:
+    """Whether a ResNet of torchvision has it and ours does without: the classifier, counters, and statistics where there is GroupNorm."""
+    return name.startswith("fc.") or name.endswith(("num_batches_tracked", "running_mean", "running_var"))
 
 
 def cropped(images: Tensor, size: tuple[int, int], anywhere: bool) -> Tensor:

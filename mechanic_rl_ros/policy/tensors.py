@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.errors import UserError, first_line
 
 LARGEST_WEIGHT = 1e4  # trained weights stay below 1e2; far larger ones are a blown-up learner or a flipped exponent bit
 MAX_BYTES = 4 * 2**30  # a published U-Net has 1 GiB
@@ -40,7 +40,7 @@ def read_tensors(data: bytes, what: str, error: type[UserError] = UserError, mos
     try:
         return load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError, TypeError) as problem:
-        raise error(f"{what} is damaged ({str(problem).splitlines()[0]}): it is refused, get a fresh copy") from problem
+        raise error(f"{what} is damaged ({first_line(problem)}): it is refused, get a fresh copy") from problem
 
 
 def read_file(path: Path, what: str | None = None) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ MAX_STEPS = 10_000
 ACTION_TOLERANCE = 1e-3
 """By which a normalised action may exceed 1."""
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class EpisodeError(UserError):
@@ -36,9 +36,9 @@ def check_episode(episode: Episode) -> None:
 
 
 def _name_fault(episode: Episode) -> str:
-    if not _SAFE_NAME.fullmatch(episode.id):
+    if not SAFE_NAME.fullmatch(episode.id):
         return "its id is not usable as a file name (letters, digits, '.', '_', '-')"
-    if not _SAFE_NAME.fullmatch(episode.task):
+    if not SAFE_NAME.fullmatch(episode.task):
         return "its task name has other characters than letters, digits, '.', '_', '-'"
     if not 0 < episode.steps <= MAX_STEPS:
         return f"{episode.steps} steps are not between 1 and {MAX_STEPS}"

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql, FilteredIqlConfig
@@ -51,6 +52,28 @@ def test_without_a_place_for_it_it_is_only_looked_at(run, folder, tmp_path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
     with pytest.raises(UserError, match="--task"):
         run(folder, "--output", tmp_path / "ours")
+
+
+@pytest.mark.parametrize("place", [".", "../theirs/.."])
+def test_the_folder_that_one_is_in_is_not_replaced(run, folder, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="give the name of a new one with --output"):
+        run(folder, "--task", "lift", "--output", place)
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
+def test_training_data_in_other_units_are_named(run, published, tmp_path):
+    settings, statistics = published.make_settings(), published.make_statistics()
+    statistics["action"] = {"min": torch.full((4,), -512.0), "max": torch.full((4,), 512.0)}  # mm per second
+    folder = published.write_folder(tmp_path / "theirs", settings, published.make_tensors(settings), statistics)
+    with pytest.raises(UserError, match=r"its action gripper goes to .* times .*--units normalised"):
+        run(folder, "--task", "lift", "--output", tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_a_task_that_cannot_be_a_name_is_refused(run, folder, tmp_path):
+    with pytest.raises(UserError, match="cannot be a name"):
+        run(folder, "--task", "../x y", "--output", tmp_path / "ours")
 
 
 def test_with_demonstrations_it_can_be_finetuned(run, folder, tmp_path):

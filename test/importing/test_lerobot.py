@@ -107,7 +107,12 @@ def test_the_layout_of_2024_is_understood(published, tmp_path):
         ({"down_dims": []}, "head|down_dims"),
         ({"down_dims": [16, 32]}, "tensor .* (unknown|shape|missing)"),
         ({"horizon": 2}, "more actions are executed"),
-        ({"n_obs_steps": "two"}, "n_obs_steps|invalid literal"),
+        ({"n_obs_steps": "two"}, "n_obs_steps is two, not whole"),
+        ({"n_action_steps": 4.9}, "n_action_steps is 4.9, not whole"),
+        ({"horizon": 1e999}, "horizon is inf, not whole"),
+        ({"use_group_norm": "no"}, "use_group_norm is 'no', neither true nor false"),
+        ({"num_inference_steps": 0}, "sampling_steps"),
+        ({"crop_shape": [40]}, "wrong or missing value"),
         ({"output_features": {}}, "no action"),
         ({"normalization_mapping": {"VISUAL": "MEAN_STD", "STATE": "SOFTMAX", "ACTION": "MIN_MAX"}}, "softmax"),
         (
@@ -151,6 +156,8 @@ def test_an_action_that_never_changed_in_training_is_what_it_was_there(published
     ("damage", "words"),
     [
         (lambda s, t, k: k["observation.state"].update(min=torch.zeros(3)), "min and max of observation.state"),
+        (lambda s, t, k: k["observation.state"].update(min=3.0 + torch.zeros(4)), "max of observation.state is below min"),
+        (lambda s, t, k: k["observation.images.front"].update(std=-torch.ones(3, 1, 1)), "std of observation.images.front is below 0"),
         (lambda s, t, k: k["observation.images.front"].update(mean=torch.zeros(4, 1, 1)), "mean and std of observation.images.front"),
         (lambda s, t, k: t.update({"diffusion.rgb_encoder.0.out.weight": torch.zeros(12)}), "leave.weight"),
         (lambda s, t, k: t.update({"diffusion.rgb_encoder.0.backbone.0": torch.zeros(1)}), "unknown"),
@@ -174,6 +181,42 @@ def test_a_key_that_no_camera_can_have_is_refused(published, tmp_path, key):
     folder = published.write_folder(tmp_path / "policy", settings, published.make_tensors(settings), published.make_statistics())
     with pytest.raises(UserError, match="cannot be the key of a camera"):
         read_lerobot(folder, {"observation.images.front": key})
+
+
+def rewrite_processors(folder, change):
+    for file in folder.glob("policy_*processor.json"):
+        data = json.loads(file.read_text())
+        change(data["steps"][1]["config"])
+        file.write_text(json.dumps(data))
+
+
+def test_how_the_processors_normalise_counts_whatever_the_configuration_says(published, tmp_path):
+    settings = published.make_settings()
+    tensors, statistics = published.make_tensors(settings), published.make_statistics()
+    statistics["action"].update(mean=torch.full((4,), 0.25), std=torch.full((4,), 0.5))
+    folder = published.write_folder(tmp_path / "policy", settings, tensors, statistics)
+    rewrite_processors(folder, lambda config: config.update(norm_map={"VISUAL": "MEAN_STD", "STATE": "MIN_MAX", "ACTION": "MEAN_STD"}))
+    imported = read_lerobot(folder)
+    assert imported.policy["action_mean"].tolist() == [0.25] * 4
+    assert imported.policy["action_deviation"] == pytest.approx(torch.full((4,), 0.5))
+
+
+@pytest.mark.parametrize("change", [{"eps": 1e-3}, {"normalize_observation_keys": ["observation.state"]}])
+def test_processors_that_normalise_in_another_way_are_refused(published, tmp_path, change):
+    settings = published.make_settings()
+    folder = published.write_folder(tmp_path / "policy", settings, published.make_tensors(settings), published.make_statistics())
+    rewrite_processors(folder, lambda config: config.update(change))
+    with pytest.raises(UserError, match="are not supported"):
+        read_lerobot(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "policy_preprocessor.json"])
+def test_a_file_that_is_nested_without_end_is_refused(published, tmp_path, name):
+    settings = published.make_settings()
+    folder = published.write_folder(tmp_path / "policy", settings, published.make_tensors(settings), published.make_statistics())
+    (folder / name).write_text("[" * 100_000)
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_lerobot(folder)
 
 
 def test_a_folder_with_missing_or_damaged_files_is_refused(published, tmp_path):

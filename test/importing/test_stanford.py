@@ -277,6 +277,22 @@ def test_a_missing_normaliser_is_named(published, foreign, tmp_path):
         read_stanford(foreign.write(tmp_path / "latest.ckpt", settings, tensors))
 
 
+def test_an_entry_that_ends_too_early_is_damage(tmp_path):
+    path, shortened = tmp_path / "latest.ckpt", tmp_path / "short.ckpt"
+    torch.save({"cfg": make_settings(), "state_dicts": {"ema_model": {"model.x": torch.ones(1000)}}}, path)
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(shortened, "w") as short:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+        last = next(name for name in entries if "/data/" in name)
+        for name in [*(name for name in entries if name != last), last]:
+            short.writestr(name, entries[name] if name != last else bytes(16))
+    data = bytearray(shortened.read_bytes())
+    sizes = data.rfind(b"PK\x01\x02") + 20  # in the directory at the end, of the last entry
+    data[sizes : sizes + 8] = 2 * (4000).to_bytes(4, "little")
+    shortened.write_bytes(data)
+    with pytest.raises(UserError, match=r"is damaged \(EOFError: EOFError\)"):
+        read_stanford(shortened)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK nonsense", pickle.dumps({"old": 1})])
 def test_another_file_is_refused(tmp_path, content):
     path = tmp_path / "latest.ckpt"

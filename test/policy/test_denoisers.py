@@ -145,6 +145,13 @@ def test_pretrained_weights_come_from_a_local_file(tmp_path):
         encoder.load_pretrained(tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="No such file"):
         encoder.load_pretrained(tmp_path / "nothing.safetensors")
+    larger = ResnetEncoder(ResnetEncoderConfig(layers=34, group=0)).backbone.state_dict()
+    save_file(larger, tmp_path / "resnet34.safetensors")
+    with pytest.raises(UserError, match=r"tensor layer1\.2.* is unknown: it was made for another architecture"):
+        encoder.load_pretrained(tmp_path / "resnet34.safetensors")
+    grouped = ResnetEncoder(ResnetEncoderConfig())  # does without the statistics of the file
+    grouped.load_pretrained(tmp_path / "resnet18.safetensors")
+    assert torch.equal(grouped.backbone.state_dict()["conv1.weight"], weights["conv1.weight"])
 
 
 @pytest.mark.parametrize("shared", [False, True])

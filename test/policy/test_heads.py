@@ -54,6 +54,22 @@ def test_every_head_learns_what_it_is_shown_grippers_at_their_stops_included(kin
     assert error() < 0.5 * before
 
 
+def test_no_deviation_of_a_gaussian_excuses_a_mode_that_is_wrong():
+    head, observation = head_of("gaussian"), torch.randn(256, SMALL.observation_dim, generator=noise())
+    gripper = (observation[:, 1:2] * observation[:, 2:3]).sign()  # at its stops, and hard to tell
+    chunks = torch.stack([torch.tanh(observation[:, :1]).expand(-1, 4), gripper.expand(-1, 4)], dim=2)
+    tuner, generator = RelativeMechanic(head.parameters()), noise()
+    for _ in range(200):
+        drawn = torch.randint(len(chunks), (64,), generator=generator)
+        tuner.zero_grad()
+        head.loss(observation[drawn], chunks[drawn], generator).mean().backward()
+        tuner.step()
+    with torch.no_grad():
+        errors = (head.mode(observation) - chunks).square().mean(dim=(0, 1)).sqrt()
+        assert errors.tolist() == pytest.approx([0.0, 0.0], abs=0.2)  # by likelihood alone: 0.14 and 0.99
+        assert float(head.log_probability(observation, chunks).mean()) > 15.0, "the deviation has learned, too"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("explore", [False, True])
 def test_every_head_gives_as_many_chunks_as_asked_within_bounds_for_one_observation_and_for_many(kind, explore):
