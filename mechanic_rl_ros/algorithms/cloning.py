@@ -77,8 +77,7 @@ class Dagger(Cloning):
     @property
     def has_lessons(self) -> bool:
         """Whether somebody has taken over."""
-        shown = 0 if self.checkpoint.demonstrations is None else len(self.checkpoint.demonstrations["lengths"])
-        return self.demonstrations.episodes > shown
+        return self.was_shown_more
 
     def notice(self) -> str:
         """Says so when nobody takes over."""

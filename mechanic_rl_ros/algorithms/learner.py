@@ -223,7 +223,16 @@ class Learner(ABC):
         if shown == self.config.batch_size:
             return self.demonstrations.sample(shown, self.generator)
         practised = self.practice.sample(self.config.batch_size - shown, self.generator)
-        return Rows.join(practised, self.demonstrations.sample(shown, self.generator)) if shown else practised
+        if not shown:
+            return practised
+        practised.weights = practised.weights / practised.weights.mean()  # drawn by priority or not, demonstrations keep their share
+        return Rows.join(practised, self.demonstrations.sample(shown, self.generator))
+
+    @property
+    def was_shown_more(self) -> bool:
+        """Whether people have shown something while it practised, however many older demonstrations made room for it."""
+        shown = self.checkpoint.demonstrations
+        return self.demonstrations.end > (0 if shown is None else len(shown["frames"]))
 
     @property
     def shown_rows(self) -> int:

@@ -38,9 +38,7 @@ def checkpoint_of(learner: Learner) -> Checkpoint:
 
 def _demonstrations(learner: Learner) -> dict[str, Tensor] | None:
     # With what people have shown meanwhile, if anybody has.
-    shown = learner.checkpoint.demonstrations
-    before = 0 if shown is None else len(shown["lengths"])
-    return learner.demonstrations.as_demonstrations() if learner.demonstrations.episodes > before else shown
+    return learner.demonstrations.as_demonstrations() if learner.was_shown_more else learner.checkpoint.demonstrations
 
 
 def _prefers_best_of_n(learner: Learner) -> bool:

@@ -50,9 +50,14 @@ class SteeredDenoiser(Head):
     @torch.no_grad()
     def sample(self, observation: Tensor, samples: int, generator: torch.Generator, explore: bool = False) -> Tensor:
         """What the denoiser makes of the actor's favourite noise, or of noise that it draws where it explores or there are several to choose from."""
-        return self.denoiser.decode(observation, BOUND * self.actor.sample(observation, samples, generator, explore), generator)
+        return self.denoiser.decode(observation, self._noise(observation, samples, generator, explore), generator)
 
     @torch.no_grad()
     def inpaint(self, observation: Tensor, samples: int, generator: torch.Generator, inpainting: Inpainting, explore: bool = False) -> Tensor:
         """As ``sample``, of chunks of which something is known."""
-        return self.denoiser.decode(observation, BOUND * self.actor.sample(observation, samples, generator, explore), generator, inpainting)
+        return self.denoiser.decode(observation, self._noise(observation, samples, generator, explore), generator, inpainting)
+
+    def _noise(self, observation: Tensor, samples: int, generator: torch.Generator, explore: bool) -> Tensor:
+        # An actor that has learned nothing has no favourite: the middle of what it draws is a noise that the denoiser hardly ever saw.
+        has_learned = bool(self.actor.leave.bias.chunk(2)[0].any())
+        return BOUND * self.actor.sample(observation, samples, generator, explore or not has_learned)

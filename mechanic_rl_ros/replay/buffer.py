@@ -83,6 +83,11 @@ class ReplayBuffer:
         return len(self._index)
 
     @property
+    def end(self) -> int:
+        """Position behind the newest frame. It only grows, also where older episodes make room."""
+        return self._head
+
+    @property
     def fault(self) -> str:
         """What was wrong with the files, in one line; empty if nothing."""
         return self._frames.fault or self._damage

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from mechanic_rl_ros.algorithms import learner as learner_module
 from mechanic_rl_ros.algorithms.cloning import Dagger
 from mechanic_rl_ros.algorithms.consistency import one_step
 from mechanic_rl_ros.algorithms.demonstrations import takeovers
@@ -209,6 +210,29 @@ def test_dagger_learns_to_do_what_was_shown_where_it_took_over(checkpoint, world
     while learner.updates_due():
         learner.update()
     assert error() < 0.7 * before
+
+
+def test_takeovers_count_also_where_older_demonstrations_made_room_for_them(checkpoint, world, monkeypatch):
+    monkeypatch.setattr(learner_module, "TAKEOVER_FRAMES", 10)
+    learner = begin("dagger", checkpoint)
+    shown = learner.demonstrations.episodes
+    for seed in range(20, 23):
+        learner.add_episode(taken_over(world, seed))
+    assert learner.demonstrations.episodes <= shown
+    assert learner.has_lessons
+    kept = learner.to_checkpoint().demonstrations
+    assert not torch.equal(kept["frames"], checkpoint.demonstrations["frames"][: len(kept["frames"])])
+
+
+@pytest.mark.parametrize("name", ["filtered_iql", "td3"])
+def test_demonstrations_keep_their_share_where_practice_is_drawn_by_priority(checkpoint, world, name):
+    learner = begin(name, checkpoint, priority=0.9, demonstration_share=0.25, batch_size=64)
+    practise_with(learner, world, range(3))
+    positions = learner.practice.positions()
+    learner.practice.update_priorities(positions, torch.linspace(1e-3, 1.0, len(positions)) ** 4)
+    weights = learner.sample().weights
+    assert float(weights[:48].std()) > 0.1, "practice is drawn by priority"
+    assert float(weights[48:].sum() / weights.sum()) == pytest.approx(0.25)
 
 
 def test_weights_of_awac_grow_with_the_advantage_and_are_bounded(checkpoint, world, monkeypatch):
@@ -652,12 +676,19 @@ def test_a_learner_that_draws_demonstrations_says_when_there_are_none(checkpoint
             begin(name, bare, **changes)
 
 
-def test_a_steered_denoiser_explores_while_it_inpaints_only_where_the_robot_practises(checkpoint):
+def test_a_steered_denoiser_that_is_judged_has_one_answer_once_its_actor_has_learned_and_draws_before(checkpoint):
     learner = begin("dsrl", checkpoint)
     observation, previous = torch.randn(1, checkpoint.config.observation_dim), torch.rand(8, 4) - 0.5
 
-    def chunk(seed: int, explore: bool) -> torch.Tensor:
+    def sampled(seed: int, explore: bool) -> torch.Tensor:
+        return learner.policy.sample(observation, 1, torch.Generator().manual_seed(seed), explore=explore)
+
+    def resumed(seed: int, explore: bool) -> torch.Tensor:
         return learner.policy.resume(observation, 1, torch.Generator().manual_seed(seed), previous, elapsed=2, delay=1, explore=explore)
 
-    assert torch.equal(chunk(0, False), chunk(1, False))
-    assert not torch.equal(chunk(0, True), chunk(1, True))
+    for chunk in (sampled, resumed):
+        assert not torch.equal(chunk(0, False), chunk(1, False)), "no noise is its favourite yet"
+    learner.descend("actor", learner.policy.head.draw(observation, torch.Generator().manual_seed(0))[0].sum())
+    for chunk in (sampled, resumed):
+        assert torch.equal(chunk(0, False), chunk(1, False))
+        assert not torch.equal(chunk(0, True), chunk(1, True))
