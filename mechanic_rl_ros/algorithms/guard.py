@@ -109,7 +109,7 @@ class Guard:
         except WeightsError as error:
             return str(error)
         rows = stored_observations(learner.practice, learner.demonstrations, learner.version)
-        acting = {"the acting policy": self.acting, "what acted when this period began": self.first}
+        acting = {"the acting policy": self.acting} | ({} if learner.wanders else {"what acted when this period began": self.first})
         policies = {name: learner.policy_with(tensors) for name, tensors in acting.items()}
         return objection(policies, learner.policy_with(candidate), rows, learner.version, learner.farthest)
 

@@ -63,7 +63,9 @@ class Learner(ABC):
     needs_reward: ClassVar[bool] = True
     clones_chunks: ClassVar[bool] = False
     farthest: ClassVar[float] = FARTHEST
-    """Distance from what acts beyond which weights are withheld; none where the actor climbs a Q function, which leads far away without harm."""
+    """Distance from what acts beyond which weights are withheld."""
+    wanders: ClassVar[bool] = False
+    """Whether versions may go farther than that from where a period began, by short steps: an actor that climbs a Q function does so without harm."""
 
     def __init__(
         self, config: Any, checkpoint: Checkpoint, seed: int, device: torch.device | str, tuner: TunerFactory | None = None, folder: Path | None = None

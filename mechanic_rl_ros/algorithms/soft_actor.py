@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -32,7 +31,7 @@ class SoftActorLearner(CriticLearner):
     drowns every reward. It follows as slowly as the target Q does: by ``polyak`` for every nat per number that the entropy is off, one nat at most.
     """
 
-    farthest = math.inf
+    wanders = True
 
     def build(self) -> None:
         """Q, and the weight."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -53,7 +52,7 @@ class Td3(CriticLearner):
     """See the module."""
 
     Config: ClassVar[type[LearnerConfig]] = Td3Config
-    farthest = math.inf
+    wanders = True
 
     @classmethod
     def require_start(cls, config: Any, checkpoint: Checkpoint) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql, FilteredIqlConfig
 from mechanic_rl_ros.algorithms.guard import PATIENCE, chosen_by
+from mechanic_rl_ros.algorithms.registry import learner_of
 from mechanic_rl_ros.algorithms.success_record import PERIOD
 from mechanic_rl_ros.algorithms.weight_check import FARTHEST
 from mechanic_rl_ros.data import Episode, Outcome, Source
@@ -248,6 +249,28 @@ def test_a_snapshot_is_written_once_and_checked(learner, checkpoint, tmp_path):
     file.write_bytes(data)
     with pytest.raises(UserError, match="checksum"):
         FilteredIql.create(QUICK, checkpoint).restore(tmp_path / "state")
+
+
+@pytest.mark.parametrize("name", ["sac", "td3", "ddpg", "dsrl"])
+def test_an_actor_that_climbs_a_critic_may_go_far_but_not_jump(checkpoint, lifted, name):
+    kind = learner_of(name)
+    config = dataclasses.replace(kind.Config.from_yaml(), warmup_episodes=1, critic_updates=0, batch_size=16)
+    learner = kind.create(config, kind.prepare(config, checkpoint, 0), seed=1)
+    for episode in lifted:
+        learner.add_episode(episode)
+    update(learner, 2)
+    assert published(learner)[0] == 2
+    averages = [state["average"] for state in learner.tuners["actor"].state.values()]
+    torch.manual_seed(0)
+    torch._foreach_add_(averages, [0.3 * torch.randn_like(average) for average in averages])
+    learner.version += 1
+    assert published(learner)[0] == 2
+    assert "deviations away from those of the acting policy" in learner.status()["notice"]
+    head = learner.acting_policy().head.state_dict()
+    learner.guard.first = learner.guard.acting
+    learner.guard.acting = {**learner.guard.acting, **{f"head.{key}": tensor for key, tensor in head.items()}}  # as if it had come here by short steps
+    learner.version += 1
+    assert published(learner)[0] == 4
 
 
 def test_ruin_does_not_pass_in_small_steps(learner):
