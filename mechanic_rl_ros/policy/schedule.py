@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 BETA_START, BETA_END = 1e-4, 0.02  # of the linear schedule (Ho et al. 2020)
+ONE = np.float32(1.0)
 CHOICES = {
     "curve": ("squared_cosine", "linear"),
     "prediction": ("epsilon", "sample"),
@@ -68,7 +69,7 @@ class NoiseSchedule:
 
     @cached_property
     def alphas(self) -> Tensor:
-        """Cumulative signal power after each noising step, float32 (K,), falling from near 1."""
+        """Cumulative signal power after each noising step, float32 (K,), falling from near 1: multiplied up in float32, as checkpoints were trained with."""
         if self.curve == "linear":
             return (1.0 - torch.linspace(BETA_START, BETA_END, self.steps, dtype=torch.float32)).cumprod(0)
 
@@ -76,7 +77,7 @@ class NoiseSchedule:
             return math.cos((position + 0.008) / 1.008 * math.pi / 2) ** 2
 
         betas = [min(1.0 - signal((k + 1) / self.steps) / signal(k / self.steps), 0.999) for k in range(self.steps)]
-        return (1.0 - torch.tensor(betas, dtype=torch.float64)).cumprod(0).float()
+        return (1.0 - torch.tensor(betas, dtype=torch.float32)).cumprod(0)
 
     @cached_property
     def visited(self) -> list[int]:
@@ -99,10 +100,11 @@ class NoiseSchedule:
         signal, noise = math.sqrt(now), math.sqrt(1.0 - now)
         clean = (1.0 / signal, -noise / signal) if self.prediction == "epsilon" else (0.0, 1.0)
         if self.sampler == "ddpm":  # Ho et al. 2020, equations 6 and 7, between visited steps
-            kept, lost = now / after, 1.0 - now / after
-            variance = max((1.0 - after) / (1.0 - now) * lost, 1e-20)
+            # In float32 as diffusers: where K is large, the small differences of numbers near 1 would be up to 1e-4 away from what was trained with.
+            left, left_after, kept = ONE - np.float32(now), ONE - np.float32(after), np.float32(now) / np.float32(after)
+            lost, variance = ONE - kept, max(float(left_after / left * (ONE - kept)), 1e-20)
             spread = 0.0 if final and step == 0 else math.sqrt(variance)
-            return Move(*clean, math.sqrt(after) * lost / (1.0 - now), math.sqrt(kept) * (1.0 - after) / (1.0 - now), 0.0, spread)
+            return Move(*clean, float(np.sqrt(np.float32(after)) * lost / left), float(np.sqrt(kept) * left_after / left), 0.0, spread)
         ahead = math.sqrt(1.0 - after)  # of the noise that stays; Song et al. 2021, equation 12 with eta 0
         if self.clipping == "consistent":
             return Move(*clean, math.sqrt(after) - ahead * signal / noise, ahead / noise, 0.0, 0.0)

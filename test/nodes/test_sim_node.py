@@ -34,7 +34,7 @@ class Cell:
         self.images = {key: hear(Image, spec.raw_topic, qos.SENSOR) for key, spec in EMBODIMENT.cameras.items()}
         self.arm = self.probe.speaker(JointTrajectory, "fr3_arm_controller/joint_trajectory", qos.TRAJECTORY)
         self.hand = self.probe.speaker(Float64MultiArray, "fr3_gripper_controller/commands", qos.TRAJECTORY)
-        self.probe.wait_for(lambda: self.tasks and all(self.images.values()), "the simulation")
+        self.probe.wait_for(lambda: self.tasks and self.joints and all(self.images.values()), "the simulation")
 
     def reset(self, seed):
         response = self.probe.call(ResetScene, "reset_scene", ResetScene.Request(seed=seed))
