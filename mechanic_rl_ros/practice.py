@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mechanic_rl_ros.algorithms.gate import alternates
@@ -50,6 +50,7 @@ def practise(
     latency: float,
     watch: Callable[[Practised], None],
     tuner: TunerFactory | None = None,
+    begun: Sequence[Episode] = (),
 ) -> Learner:
     """Practises as the live graph does: every second episode best-of-N, new weights between two episodes.
 
@@ -61,6 +62,7 @@ def practise(
         latency: Seconds until a chunk takes effect, see ``run_episode``.
         watch: Called after every episode.
         tuner: Makes the optimizers; the learner's default when left out.
+        begun: The first episodes, where they are known already: of ``warm_up`` with the same policy, seed and latency, for a learner that needs no takeovers.
 
     Returns:
         The learner at the end.
@@ -72,7 +74,8 @@ def practise(
     _catch_up(learner, actor)  # what critics learn from demonstrations comes before the first episode
     for number in range(episodes):
         takeover = TAKEOVER if kind.needs_takeovers else None
-        episode = run_episode(env, actor, SEEDS_PER_RUN * seed + number, alternates(number), latency=latency, takeover=takeover)
+        best_of_n = alternates(number)
+        episode = begun[number] if number < len(begun) else run_episode(env, actor, _scene(seed, number), best_of_n, latency=latency, takeover=takeover)
         started = time.process_time()
         learner.add_episode(episode)
         _catch_up(learner, actor)
@@ -80,6 +83,18 @@ def practise(
         watch(Practised(number + 1, episode, learner, seconds))
     env.close()
     return learner
+
+
+def warm_up(checkpoint: Checkpoint, seed: int, episodes: int, latency: float) -> list[Episode]:
+    """The first episodes of ``practise``, in which nothing was learned yet: the same for everything that learns from them."""
+    env, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint, explore=True)
+    done = [run_episode(env, actor, _scene(seed, number), alternates(number), latency=latency) for number in range(episodes)]
+    env.close()
+    return done
+
+
+def _scene(seed: int, number: int) -> int:
+    return SEEDS_PER_RUN * seed + number
 
 
 def _catch_up(learner: Learner, actor: Actor) -> None:

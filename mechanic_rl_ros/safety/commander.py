@@ -20,7 +20,7 @@ from mechanic_rl_ros.safety.action_space import ActionSpace
 from mechanic_rl_ros.safety.chunk_player import ChunkPlayer
 from mechanic_rl_ros.safety.command import Command
 from mechanic_rl_ros.safety.limits import SafetyLimits
-from mechanic_rl_ros.safety.motion import Motion
+from mechanic_rl_ros.safety.motion import Motion, State
 from mechanic_rl_ros.safety.reading import JointReading
 from mechanic_rl_ros.sim.trajectory import Trajectory
 
@@ -43,8 +43,6 @@ JUMPED = "joint states jumped away from where the arm was sent: stop all but one
 HOMING, EMERGENCY = "going home", "emergency stop"
 STANDING_TICKS = 2  # ticks without progress of the clock after which it counts as having stood still
 LONGEST_GAP = 10  # periods between two ticks beyond which the clock counts as having jumped
-
-_State = tuple[NDArray[np.float64], NDArray[np.float64]]  # commanded positions (rad) and velocities (rad/s), (7,) each
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ class Commander:
         """What to send at ``now_ns``. Never raises for anything that arrived."""
         self._watch_clock(now_ns)
         reading = self._fresh_reading(now_ns)
-        state = None if self._motion.controller is None else self._motion.controller.sample(now_ns)
+        state = None if self._motion.controller is None else self._motion.controller.state(now_ns)
         due = self._player.due(now_ns)  # also while holding, so that late actions are counted
         obstacle = self._obstacle(now_ns, state, reading)
         if obstacle:
@@ -246,7 +244,7 @@ class Commander:
             self._reading = None  # from another clock: it must not keep newer ones out
         return None
 
-    def _obstacle(self, now_ns: int, state: _State | None, reading: JointReading | None) -> str:
+    def _obstacle(self, now_ns: int, state: State | None, reading: JointReading | None) -> str:
         """Why nothing may be followed now, or ""."""
         if self._stopped and not self._homing:
             return self._stopped
@@ -285,18 +283,18 @@ class Commander:
             return _Intent("action is not finite")
         return _Intent("", _clip(planned), chunk.source, chunk.policy_version, chunk.best_of_n, chunk.stamp_ns, _beyond(planned))
 
-    def _move(self, now_ns: int, state: _State | None, intent: _Intent) -> tuple[Trajectory | None, list[str]]:
+    def _move(self, now_ns: int, state: State | None, intent: _Intent) -> tuple[Trajectory | None, list[str]]:
         """Trajectory towards what is intended; without an action, towards rest."""
         if state is None or self._standing or not self._synchronised or now_ns < self._aligned_at_ns:
             # Where the arm's controller is, is not certain; what was sent before ends at rest by itself. On the slow way to the measured position that
             # holds for a stop as well: the arm is there already, and what its controller desires comes to it; to break that off could pull the arm away.
             return None, []
         if intent.holding == HOMING:
-            return self._motion.go_on(now_ns, self._towards_home)
+            return self._motion.go_on(now_ns, state, self._towards_home)
         action = intent.action
         if action is None:
-            return self._motion.stop(now_ns), []
-        return self._motion.go_on(now_ns, lambda q: self._actions.joint_velocity(q, action))
+            return self._motion.stop(now_ns, state), []
+        return self._motion.go_on(now_ns, state, lambda q: self._actions.joint_velocity(q, action))
 
     def _towards_home(self, q: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
         way = self._home - q
@@ -305,7 +303,7 @@ class Commander:
         wish = HOME_GAIN * way
         return wish * min(1.0, HOME_SPEED / max(float(np.abs(wish).max()), 1e-9)), []
 
-    def _align(self, now_ns: int, state: _State | None, reading: JointReading) -> Trajectory:
+    def _align(self, now_ns: int, state: State | None, reading: JointReading) -> Trajectory:
         """From rest at the last command to rest at the measured positions, slowly."""
         if state is None:
             start = goal = np.clip(reading.positions, limits.POSITION_LOWER, limits.POSITION_UPPER)
@@ -350,7 +348,7 @@ class Commander:
 
 
 def _clip(action: NDArray[np.floating]) -> NDArray[np.float32]:
-    return np.clip(action, -1.0, 1.0).astype(np.float32)
+    return np.minimum(np.maximum(action, -1.0), 1.0).astype(np.float32)
 
 
 def _beyond(action: NDArray[np.floating]) -> bool:

@@ -74,7 +74,8 @@ class Kinematics:
     def frames(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
         """Poses (N, 8, 4, 4) in ``fr3_link0`` at joint positions ``q`` (N, 7): the seven joint frames, then the tool centre point."""
         cosine, sine = np.cos(q), np.sin(q)
-        turns = np.broadcast_to(np.eye(4), (*q.shape, 4, 4)).copy()
+        turns = np.zeros((*q.shape, 4, 4))
+        turns[..., 2, 2] = turns[..., 3, 3] = 1.0
         turns[..., 0, 0], turns[..., 1, 1], turns[..., 1, 0], turns[..., 0, 1] = cosine, cosine, sine, -sine
         steps = self._origins @ turns
         frames = np.empty((len(q), 8, 4, 4))

@@ -23,6 +23,7 @@ SHORTEST_S = 0.001  # s that the part of a stop between its ramps takes at least
 APPROACH_S = 0.25
 
 STEP = 0.8 * limits.JERK * 0.001  # rad/s^2 by which acceleration may step: within the robot's millisecond, jerk keeps its limit
+DECELERATION = np.minimum(limits.DECELERATION, 6.0)  # rad/s^2, of the bound on a wish near a position limit
 
 _Joints = NDArray[np.float64]
 
@@ -54,9 +55,10 @@ class JointLimiter:
         if largest > highest:
             next_a *= highest / largest
             limited.append("acceleration")
-        if (np.abs(next_a - a) > STEP).any():
+        change = next_a - a
+        if (np.abs(change) > STEP).any():
             limited.append("jerk")
-        return a + np.clip(next_a - a, -STEP, STEP), limited
+        return a + np.minimum(np.maximum(change, -STEP), STEP), limited
 
     def trajectory(self, q: _Joints, v: _Joints, next_a: _Joints) -> Trajectory:
         """From positions ``q`` (7,), rad, and velocities ``v`` (7,), rad/s, one piece with acceleration ``next_a``, then to rest."""
@@ -70,7 +72,7 @@ class JointLimiter:
     def _allowed(self, q: _Joints, v: _Joints, wish: _Joints) -> tuple[_Joints, list[str]]:
         """``wish`` scaled towards zero until every joint may go so fast, so that it keeps its direction."""
         ahead = q + self._period * v
-        low, high = limits.velocity_bounds(ahead, self._bounds.position_margin, np.minimum(limits.DECELERATION, 6.0))
+        low, high = limits.velocity_bounds(ahead, self._bounds.position_margin, DECELERATION)
         above = np.maximum(limits.POSITION_UPPER - self._bounds.position_margin - ahead, 0.0) / APPROACH_S
         below = np.maximum(ahead - limits.POSITION_LOWER - self._bounds.position_margin, 0.0) / APPROACH_S
         size, near = np.abs(wish), np.where(wish > 0.0, above, below)

@@ -156,6 +156,11 @@ def velocity_bounds(
     """
     above = np.maximum(POSITION_UPPER - margin - q, 0.0)
     below = np.maximum(q - POSITION_LOWER - margin, 0.0)
-    upper = np.clip(np.sqrt(2.0 * deceleration * above) - VELOCITY_OFFSET, 0.0, VELOCITY)
-    lower = -np.clip(np.sqrt(2.0 * deceleration * below) - VELOCITY_OFFSET, 0.0, VELOCITY)
+    upper = np.minimum(np.maximum(np.sqrt(2.0 * deceleration * above) - VELOCITY_OFFSET, 0.0), VELOCITY)
+    lower = -np.minimum(np.maximum(np.sqrt(2.0 * deceleration * below) - VELOCITY_OFFSET, 0.0), VELOCITY)
     return lower, upper
+
+
+def braking_distance(speed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance (7,), rad, to a position limit from which on ``velocity_bounds`` allows ``speed`` (7,), rad/s, of at most dq_max; a little more for rounding."""
+    return (speed + VELOCITY_OFFSET) ** 2 / (2.0 * DECELERATION) + 1e-6

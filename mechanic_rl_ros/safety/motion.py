@@ -25,6 +25,9 @@ SHARES_BETWEEN = np.linspace(0.125, 1.0, 8)  # of the time between two points, w
 HALVES = [3, 7]  # of those shares, where distances are looked at: they take longer to compute
 TOLERANCE = 1e-9  # of the comparison with limits
 
+State = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Joint positions (7,), rad, velocities (7,), rad/s, and accelerations (7,), rad/s^2."""
+
 Wish = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], list[str]]]
 """Joint positions (7,), rad -> wished joint velocities (7,), rad/s, and names of limits in effect."""
 
@@ -35,6 +38,10 @@ class Motion:
     def __init__(self, embodiment: Embodiment, bounds: SafetyLimits, period_s: float) -> None:
         """``period_s``: nominal seconds between two commands."""
         self._margin = bounds.position_margin
+        # The speed that a joint may have, and between where its position leaves it free to have it.
+        self._usual_speed = np.array(bounds.joint_speed)
+        far = np.maximum(limits.braking_distance(self._usual_speed), self._margin)
+        self._inner_low, self._inner_high = limits.POSITION_LOWER + far, limits.POSITION_UPPER - far
         self._tcp_speed = bounds.tcp_speed
         self._limiter = JointLimiter(bounds, period_s)
         self._clearance, self._kinematics = Clearance(embodiment, bounds), Kinematics(embodiment)
@@ -47,19 +54,20 @@ class Motion:
         self.controller.set_trajectory(trajectory, now_ns)
         self._stopping = True
 
-    def stop(self, now_ns: int) -> Trajectory | None:
-        """The way to rest; None where the arm is on it already."""
+    def stop(self, now_ns: int, state: State) -> Trajectory | None:
+        """The way to rest from the ``state`` that the controller desires now; None where the arm is on it already."""
         if self._stopping:
             return None
         self._stopping = True
-        assert self.controller is not None
-        q, v, a = self.controller.state(now_ns)
+        q, v, a = state
         return self._follow(self._limiter.stopping(q, v, a), q, v, now_ns)[0]
 
-    def go_on(self, now_ns: int, wish: Wish) -> tuple[Trajectory | None, list[str]]:
-        """The next piece towards what is wished, and the names of the limits that changed it; None: what was sent before goes on to rest."""
-        assert self.controller is not None
-        q, v, a = self.controller.state(now_ns)
+    def go_on(self, now_ns: int, state: State, wish: Wish) -> tuple[Trajectory | None, list[str]]:
+        """The next piece towards what is wished, from the ``state`` that the controller desires now, and the names of the limits that changed it.
+
+        None: what was sent before goes on to rest.
+        """
+        q, v, a = state
         velocity, limited = wish(q)
         self._stopping = False
         for share in SHARES:
@@ -76,11 +84,14 @@ class Motion:
         if broken:
             return None, broken
         assert self.controller is not None
-        self.controller.set_trajectory(trajectory, now_ns)
+        self.controller.go_on(trajectory, q, v, now_ns)
         return trajectory, []
 
     def _broken(self, trajectory: Trajectory, q: NDArray[np.float64], v: NDArray[np.float64]) -> list[str]:
-        """Limits that the way from ``q`` (7,), rad, and ``v`` (7,), rad/s, does not keep. Who is beyond one already may not go further."""
+        """Limits that the way from ``q`` (7,), rad, and ``v`` (7,), rad/s, does not keep. Who is beyond one already may not go further.
+
+        Every comparison is one that fails for what is no number.
+        """
         assert trajectory.velocities is not None
         positions, velocities = trajectory.positions, trajectory.velocities
         times = np.concatenate([[0.0], trajectory.times_s])
@@ -88,16 +99,21 @@ class Motion:
         distances = self._clearance.margins(np.concatenate([q[None], *at[HALVES]]))
         if any(margins[0] < 0.0 for margins in distances.values()):  # inside a box distances turn at once where another wall becomes the nearest
             distances = self._clearance.margins(np.concatenate([q[None], *at]))
-        broken = [name for name, margins in distances.items() if margins[1:].min() < min(margins[0], 0.0) - TOLERANCE]
-        if self._beyond(positions).max() > max(float(self._beyond(q)), 0.0) + TOLERANCE:
-            broken.append("joint_position")
-        low, high = limits.velocity_bounds(at)  # (S, P, 7)
-        if (speeds < np.minimum(low, v) - TOLERANCE).any() or (speeds > np.maximum(high, v) + TOLERANCE).any():
-            broken.append("joint_velocity")
+        broken = [name for name, margins in distances.items() if not margins[1:].min() >= min(margins[0], 0.0) - TOLERANCE]
+        if not self._far_from_joint_limits(at, speeds):
+            if not self._beyond(positions).max() <= max(float(self._beyond(q)), 0.0) + TOLERANCE:
+                broken.append("joint_position")
+            low, high = limits.velocity_bounds(at)  # (S, P, 7)
+            if not ((speeds >= np.minimum(low, v) - TOLERANCE).all() and (speeds <= np.maximum(high, v) + TOLERANCE).all()):
+                broken.append("joint_velocity")
         quickest = speeds[:, :2].reshape(-1, len(q))  # of the piece, and while its acceleration turns into that of the stop
-        if np.linalg.norm(quickest @ self._kinematics.jacobian(positions[0])[:3].T, axis=1).max() > self._tcp_speed:
+        if not np.linalg.norm(quickest @ self._kinematics.jacobian(positions[0])[:3].T, axis=1).max() <= self._tcp_speed:
             broken.append("tcp_speed")
         return broken
+
+    def _far_from_joint_limits(self, at: NDArray[np.float64], speeds: NDArray[np.float64]) -> bool:
+        """Whether positions and speeds (S, P, 7) keep every limit of a joint without a doubt: quicker to see than where the limits are, and so nearly always."""
+        return bool((at >= self._inner_low).all() and (at <= self._inner_high).all() and (np.abs(speeds) <= self._usual_speed).all())
 
     def _beyond(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
         """rad by which positions (..., 7) come closer to a joint's limit than the margin."""

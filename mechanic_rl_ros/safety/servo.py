@@ -45,8 +45,9 @@ class Servo:
             Joint velocities (7,), rad/s, and the names of limits in effect.
         """
         position, rotation, jacobian = self._kinematics.pose_and_jacobian(q)
-        inside = np.clip(velocity, np.minimum(self._low - position, 0.0) / WALL_S, np.maximum(self._high - position, 0.0) / WALL_S)
-        limited = [] if np.array_equal(inside, velocity) else ["workspace"]
+        lowest, highest = np.minimum(self._low - position, 0.0) / WALL_S, np.maximum(self._high - position, 0.0) / WALL_S
+        inside = np.minimum(np.maximum(velocity, lowest), highest)
+        limited = [] if (inside == velocity).all() else ["workspace"]
         twist = np.concatenate([inside, _upright(rotation) if spin is None else spin])
         return self._solve(jacobian, twist, self._posture(q)), limited
 
@@ -58,7 +59,7 @@ class Servo:
         return (inverse * (left.T @ twist)) @ right[:6] + (elbow @ posture) * elbow
 
     def _posture(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.clip(POSTURE_GAIN * (self._home - q), -POSTURE_SPEED, POSTURE_SPEED)
+        return np.minimum(np.maximum(POSTURE_GAIN * (self._home - q), -POSTURE_SPEED), POSTURE_SPEED)
 
 
 def _upright(rotation: NDArray[np.float64]) -> NDArray[np.float64]:

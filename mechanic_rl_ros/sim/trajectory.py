@@ -71,6 +71,10 @@ class TrajectoryController:
         """
         trajectory.check(self._positions.shape[1])
         position, velocity = self.sample(now_ns)
+        self.go_on(trajectory, position, velocity, now_ns)
+
+    def go_on(self, trajectory: Trajectory, position: NDArray[np.float64], velocity: NDArray[np.float64], now_ns: int) -> None:
+        """As ``set_trajectory`` for who knows the desired state at ``now_ns``, and that the trajectory is well-formed."""
         self._times = [0.0, *np.asarray(trajectory.times_s, dtype=np.float64).tolist()]
         self._positions = np.concatenate([position[None], trajectory.positions])
         self._velocities = None if trajectory.velocities is None else np.concatenate([velocity[None], trajectory.velocities])

@@ -50,8 +50,8 @@ class Problem:
 
 PROBLEMS = {
     "lift": Problem("lift", shipped=True),
-    "push": Problem("push"),
-    "reach": Problem("reach"),
+    "push": Problem("push", shipped=True),
+    "reach": Problem("reach", shipped=True),
     # Held out: nothing is ever chosen by looking at it.
     "held-out": Problem("lift", latency=0.09, noise=0.35, demonstrations=40, base_seed=7),
     # In other conditions. Of another width there is no policy yet: it is cloned on the encoders of the shipped one, as one of the same width is.

@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
@@ -14,12 +15,13 @@ from typing import Any
 
 import torch
 
-from mechanic_rl_ros.algorithms.registry import learner_of
+from mechanic_rl_ros.algorithms.registry import DEFAULT, learner_of
+from mechanic_rl_ros.data import Episode
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.evaluation import evaluate
 from mechanic_rl_ros.policy.checkpoint import WEIGHTS, Checkpoint
 from mechanic_rl_ros.policy.weights import WeightsError
-from mechanic_rl_ros.practice import Practised, practise
+from mechanic_rl_ros.practice import Practised, practise, warm_up
 from mechanic_rl_ros.provenance import provenance
 from mechanic_rl_ros.replay.atomic import write_atomically
 from mechanic_rl_ros.study.problems import base_policy, problem_of
@@ -129,8 +131,9 @@ def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
         )
 
     ruined = ""
+    begun = _begun(settings, run.problem, run.seed) if run.cell.learner == DEFAULT else ()
     try:
-        practise(base, config, run.seed, settings.episodes, problem.latency, watch, factory(run.cell, problem.gradient))
+        practise(base, config, run.seed, settings.episodes, problem.latency, watch, factory(run.cell, problem.gradient), begun)
     except (Ruined, WeightsError) as error:
         ruined = str(error)
         curve.append({"episodes": settings.episodes, "success": 0.0, "base": fmean(outcomes), "best_of_n": False})
@@ -149,6 +152,14 @@ def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(record, indent=1).encode())
     return record
+
+
+@lru_cache(maxsize=8)
+def _begun(settings: StudySettings, problem: str, seed: int) -> tuple[Episode, ...]:
+    """What the base policy does until the default learner first learns: a process that makes many runs with one seed practises that once."""
+    base = Checkpoint.load(base_policy(problem, settings.folder / "bases"))
+    count = min(learner_of(DEFAULT).Config.from_yaml().warmup_episodes, settings.episodes)
+    return tuple(warm_up(base, seed, count, problem_of(problem).latency))
 
 
 def require_same(own: dict[str, int | str], record: dict[str, Any], path: Path) -> None:

@@ -193,7 +193,7 @@ def _factory(cell: Cell) -> TunerFactory:
 def _makers(cell: Cell) -> dict[str, Callable[[list[torch.nn.Parameter], str], Any]]:
     def adamw(parameters: list[torch.nn.Parameter], role: str) -> Any:
         rate = cell.actor_rate if role == "actor" else cell.critic_rate
-        return torch.optim.AdamW(parameters, lr=rate or 1e-3)  # without a rate, torch's default
+        return torch.optim.AdamW(parameters, lr=rate or 1e-3, fused=True)  # without a rate, torch's default
 
     def schedule_free(parameters: list[torch.nn.Parameter], role: str) -> Any:
         import schedulefree
@@ -221,7 +221,7 @@ def _makers(cell: Cell) -> dict[str, Callable[[list[torch.nn.Parameter], str], A
         return start_trac(os.devnull, torch.optim.AdamW)(parameters)
 
     def mechanic(parameters: list[torch.nn.Parameter], role: str) -> Any:
-        return Mechanic(torch.optim.AdamW(parameters, lr=1.0))
+        return Mechanic(torch.optim.AdamW(parameters, lr=1.0, fused=True))
 
     return {
         "mechanic": mechanic,
