@@ -13,6 +13,7 @@ BUILD_INPUTS := $(wildcard msg/*.msg srv/*.srv stand_ins/* stand_ins/*/* stand_i
 RUN := . ./environment.sh &&
 
 SEED ?= 0
+TASK ?= lift
 ARGS ?=
 
 .PHONY: setup finetune test check base-checkpoint clean
@@ -27,9 +28,9 @@ test: setup
 check: setup
 	@$(RUN) mechanic-rl doctor
 
-# Reproduces checkpoints/lift: scripted demonstrations, then behaviour cloning. Starts from nothing where data/lift is empty.
+# Makes checkpoints/TASK anew: scripted demonstrations, then behaviour cloning. Starts from nothing where data/TASK is empty.
 base-checkpoint: setup
-	@$(RUN) mechanic-rl collect --task lift --output data/lift $(ARGS) && mechanic-rl pretrain --task lift --demonstrations data/lift --output checkpoints/lift
+	@$(RUN) mechanic-rl collect --task $(TASK) --output data/$(TASK) $(ARGS) && mechanic-rl pretrain --task $(TASK) --demonstrations data/$(TASK) --output checkpoints/$(TASK)
 
 $(VENV)/.installed: requirements/ros.txt requirements/core.txt requirements/build.txt requirements/dev.txt requirements/setup.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh requirements/setup.sh
