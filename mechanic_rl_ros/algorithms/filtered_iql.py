@@ -61,6 +61,12 @@ class FilteredIql(CriticLearner):
         """They choose in best-of-N."""
         return self.averaged(self.q, "critic"), self.averaged(self.value, "value")
 
+    @torch.no_grad()
+    def promise(self, frame: Tensor) -> float:
+        """V of the first observation."""
+        observation = self.policy.observe(frame.expand(1, self.checkpoint.config.observation_horizon, -1))
+        return float(self.value(observation).clamp(0.0, 1.0).nan_to_num())
+
     def _update_critics(self, rows: Rows, observation: Tensor) -> Tensor:
         with torch.no_grad():
             future = self.value(self.policy.observe(rows.next_frames)).clamp(0.0, 1.0)

@@ -158,6 +158,10 @@ class Learner(ABC):
         """Critics that may choose among samples when the policy acts, as they are now; None if this learner's must not."""
         return None
 
+    def promise(self, frame: Tensor) -> float:
+        """What is expected of an episode that begins with a frame (frame_dim,), by critics that may choose; the same of all where there are none."""
+        return 0.0
+
     def tune(self, role: str, parameters: Iterable[nn.Parameter]) -> None:
         """Gives parameters to an optimizer of their own."""
         self.tuners[role] = self._make(list(parameters), role)

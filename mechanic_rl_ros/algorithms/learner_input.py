@@ -47,6 +47,6 @@ def add_episode(learner: Learner, episode: Episode) -> bool:
     learner.failures += not alone and episode.outcome is not Outcome.ABORTED
     learner.rewarded += bool(episode.rewards.any())
     if episode.outcome is not Outcome.ABORTED and chosen_by(episode) >= 0:  # a rescue says nothing about how the policy chose
-        learner.gate.add(episode.success, episode.best_of_n)
+        learner.gate.add(episode.success, episode.best_of_n, learner.promise(frames[0]))
     learner.guard.count(learner, episode)
     return True

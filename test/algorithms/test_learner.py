@@ -14,6 +14,7 @@ from mechanic_rl_ros.data import Outcome
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor, acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, unpack_weights
+from mechanic_rl_ros.policy.frames import encode_episode
 
 QUICK = FilteredIqlConfig(warmup_episodes=3, critic_updates=4, updates_per_episode=2, batch_size=16, replay_frames=400)
 
@@ -198,6 +199,21 @@ def test_an_incomplete_save_is_refused(learner, checkpoint, tmp_path):
     (tmp_path / "learner.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="incomplete"):
         FilteredIql.create(QUICK, checkpoint).restore(tmp_path)
+
+
+def test_the_gate_hears_what_v_expected_of_a_scene_before_the_episode_was_learned_from(learner, practise):
+    learner.add_episode(practise(40))
+    with torch.no_grad():
+        learner.value.layers[-1].weight.mul_(0.1)
+        learner.value.layers[-1].bias.fill_(0.5)
+    episode = practise(41)
+    first = encode_episode(learner.policy, episode)[0]
+    observation = learner.policy.observe(first.repeat(learner.checkpoint.config.observation_horizon, 1)[None])
+    expected, before = learner.value(observation).item(), learner.gate.state()["arms"][0][2]
+    learner.add_episode(episode)
+    assert 0.0 < expected < 1.0
+    heard = learner.gate.state()["arms"][0][2] - before * (1.0 - 1.0 / learner.gate.memory)
+    assert heard == pytest.approx(expected, abs=1e-3)  # the replay keeps features in half precision
 
 
 def test_an_aborted_episode_is_learned_from_but_is_no_vote_for_the_gate(learner, practise):
