@@ -25,6 +25,7 @@ from mechanic_rl_ros.policy.parts import build_head
 from mechanic_rl_ros.policy.policy import Policy, image_batch
 from mechanic_rl_ros.policy.resnet import ResnetEncoder
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
+from mechanic_rl_ros.replay.episode_check import check_episode
 from mechanic_rl_ros.tuner import RelativeMechanic
 from mechanic_rl_ros.workers import one_thread
 
@@ -90,6 +91,7 @@ def clone(
     if not solved:
         raise UserError("there is no solved demonstration to learn from: collect some with `mechanic-rl collect`")
     for episode in solved:
+        check_episode(episode)
         solved[0].embodiment.require_same(episode.embodiment, f"demonstration {episode.id}")
         if episode.task != solved[0].task:
             raise UserError(f"demonstration {episode.id} is of task {episode.task}, others of {solved[0].task}: use those of one task")

@@ -2,8 +2,7 @@
 
 Critics as in IQL (Kostrikov, Nair, Levine 2021): V by expectile regression towards min Q, Q towards n-step returns bootstrapped with V; nothing is
 ever asked about actions that were not executed. The actor's loss of cloning counts a practised chunk fully or not at all: the episode must have
-succeeded and the chunk's advantage not be poor. Exponential weights, PPO on the denoising chain and latent-noise SAC were tried on the same problem
-and either ruined the actor or learned less.
+succeeded and the chunk's advantage not be poor. How the other learners do beside it: docs/learners.md.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from mechanic_rl_ros.algorithms.demonstrations import takeovers
 from mechanic_rl_ros.algorithms.guard import chosen_by
 from mechanic_rl_ros.data import Episode, Outcome
 from mechanic_rl_ros.policy.frames import encode_episode
+from mechanic_rl_ros.replay.episode_check import check_episode
 
 if TYPE_CHECKING:
     from mechanic_rl_ros.algorithms.learner import Learner
@@ -25,6 +26,7 @@ def add_episode(learner: Learner, episode: Episode) -> bool:
     if episode.steps < 1:
         learner.episode_ids.add(episode.id)
         return False
+    check_episode(episode)
     learner.practice.reserve(episode.steps + 1)  # before anything else: nothing is taken by half
     frames = learner.practice.stored(episode.id, episode.steps + 1)
     if frames is None:

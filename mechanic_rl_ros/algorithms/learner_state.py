@@ -72,7 +72,7 @@ def read_learner(directory: Path, learner: Learner) -> None:
     except OSError as error:
         kind = UserError if isinstance(error, PermissionError) else DamagedStateError
         raise kind(f"cannot read learner state {directory} ({error.strerror}): start without it") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedStateError(f"learner state {directory} is not valid JSON: it is damaged, start without it") from error
     if not isinstance(manifest, dict) or manifest.get("sha256") != hashlib.sha256(data).hexdigest():
         raise DamagedStateError(f"learner state {directory} does not match its checksum: it is damaged, start without it")

@@ -34,7 +34,11 @@ DTYPES = {
     "BoolStorage": torch.bool,
 }
 MAX_PICKLE = 64 * 2**20  # bytes of the program itself
+MAX_OPERATIONS = 1_000_000  # of the program; a large policy with its optimizer has a tenth of them
+MAX_KINDS = 1000  # of different classes and functions
+MAX_DEPTH = 100  # of tuples in tuples
 MAX_NODES = 100_000  # of a configuration
+MARK = -1  # on the stack: where the parts of a container begin
 
 
 class Inert:
@@ -71,11 +75,18 @@ class Inert:
 
 
 class _Reader(pickle.Unpickler):
+    def __init__(self, program: bytes) -> None:
+        super().__init__(io.BytesIO(program))
+        self._kinds: dict[str, Any] = {"collections.OrderedDict": OrderedDict}
+
     def find_class(self, module: str, name: str) -> Any:
         """Never imports."""
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        return type("Inert", (Inert,), {"name": f"{module}.{name}"})
+        called = f"{module}.{name}"
+        if called not in self._kinds:
+            if len(self._kinds) >= MAX_KINDS:
+                raise ValueError("too many classes")
+            self._kinds[called] = type("Inert", (Inert,), {"name": called})
+        return self._kinds[called]
 
     def persistent_load(self, pid: Any) -> Any:
         """A storage stays what the file says of it."""
@@ -83,10 +94,40 @@ class _Reader(pickle.Unpickler):
 
 
 def _require_honest(program: bytes, path: Path) -> None:
-    """Refuses what makes the reader reserve memory for more objects than the program could ever make."""
-    puts = (argument for opcode, argument, _ in pickletools.genops(program) if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int))
-    if max(puts, default=0) > len(program):
-        raise UserError(f"file {path} numbers more objects than it can hold: it is refused")
+    """Refuses a program that would end the reader instead of failing: by memory, or by tuples in tuples, whose hash is computed recursively."""
+    stack: list[int] = []  # how deep the tuples of every value go
+    memo: dict[int, int] = {}
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
+        if count >= MAX_OPERATIONS:
+            raise UserError(f"file {path} has a structure of more than {MAX_OPERATIONS} operations: it is refused")
+        taken = _taken(stack, opcode)
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            number = len(memo) if argument is None else argument
+            if number > len(program):
+                raise UserError(f"file {path} numbers more objects than it can hold: it is refused")
+            stack += taken
+            memo[number] = stack[-1]
+        elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[argument or 0])
+        elif opcode.name == "MARK":
+            stack.append(MARK)
+        elif opcode.name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"):
+            stack.append(1 + max(taken, default=0))
+            if stack[-1] > MAX_DEPTH:
+                raise UserError(f"file {path} nests more than {MAX_DEPTH} tuples: it is refused")
+        else:
+            stack += [max(taken) if opcode.name == "DUP" else 0] * len(opcode.stack_after)
+
+
+def _taken(stack: list[int], opcode: pickletools.OpcodeInfo) -> list[int]:
+    """Takes off the stack what an operation takes."""
+    wanted = opcode.stack_before
+    above: list[int] = []
+    if pickletools.markobject in wanted:
+        while (value := stack.pop()) != MARK:
+            above.append(value)
+        wanted = wanted[: wanted.index(pickletools.markobject)]
+    return [stack.pop() for _ in wanted] + above
 
 
 class Archive:
@@ -113,7 +154,7 @@ class Archive:
                     raise UserError(f"file {path} has a structure of more than {MAX_PICKLE} bytes: it is refused")
                 program = archive.read(f"{self.root}data.pkl")
                 _require_honest(program, path)
-                self.content = _Reader(io.BytesIO(program)).load()
+                self.content = _Reader(program).load()
         except OSError as error:
             raise UserError(f"cannot read {path} ({error.strerror}): give a .ckpt of diffusion_policy") from error
         except zipfile.BadZipFile as error:

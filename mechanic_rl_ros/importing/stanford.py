@@ -27,6 +27,7 @@ from mechanic_rl_ros.policy.tensors import check_tensors
 
 POLICY = "diffusion_unet_image_policy.DiffusionUnetImagePolicy"
 ENCODER = "multi_image_obs_encoder.MultiImageObsEncoder"
+LARGEST = 4096  # of a side of an image, and numbers in another observation
 
 
 def read_stanford(path: Path, cameras: dict[str, str] | None = None) -> Imported:
@@ -69,11 +70,25 @@ class _Settings:
         """Value at a dotted name."""
         value = self.data
         for part in name.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
-        if reference is not None:
-            value = self.get(reference[1], depth=depth + 1) if depth < 8 else None
+            value = self._followed(value.get(part) if isinstance(value, dict) else None, depth)
         return default if value is None else value
+
+    def _followed(self, value: Any, depth: int) -> Any:
+        reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+        if reference is None:
+            return value
+        return self.get(reference[1], depth=depth + 1) if depth < 8 else None
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false at a dotted name.
+
+        Raises:
+            UserError: It is something else.
+        """
+        value = self.get(name, default)
+        if not isinstance(value, bool):
+            raise UserError(f"{self.path}: {name} is {value!r}, neither true nor false: get a fresh copy of the checkpoint")
+        return value
 
     def need(self, name: str, kind: type) -> Any:
         """Value at a dotted name, of a kind.
@@ -93,7 +108,7 @@ def _observations(settings: _Settings) -> tuple[dict[str, tuple[int, int]], dict
     for name, item in sorted(settings.need("shape_meta.obs", dict).items()):
         shape = item.get("shape") if isinstance(item, dict) else None
         is_image = isinstance(item, dict) and item.get("type") == "rgb"
-        if not isinstance(shape, list) or not all(type(size) is int for size in shape) or len(shape) != (3 if is_image else 1):
+        if not isinstance(shape, list) or not all(type(size) is int and 1 <= size <= LARGEST for size in shape) or len(shape) != (3 if is_image else 1):
             raise UserError(f"{settings.path}: observation {name} has no valid shape: get a fresh copy of the checkpoint")
         if is_image:
             images[name] = (shape[1], shape[2])
@@ -142,16 +157,16 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
         encoder=ResnetEncoderConfig(
             layers=int(s.need("policy.obs_encoder.rgb_model.name", str).removeprefix("resnet")),
             keypoints=0,
-            group=16 if s.get("policy.obs_encoder.use_group_norm", False) else 0,
+            group=16 if s.flag("policy.obs_encoder.use_group_norm", False) else 0,
             crop=(crop[0], crop[1]) if crop else (0, 0),
-            shared=s.get("policy.obs_encoder.share_rgb_model", False),
+            shared=s.flag("policy.obs_encoder.share_rgb_model", False),
         ),
         head=UnetDenoiserConfig(
             widths=tuple(s.need("policy.down_dims", list)),
             kernel=s.need("policy.kernel_size", int),
             groups=s.need("policy.n_groups", int),
             step_width=s.need("policy.diffusion_step_embed_dim", int),
-            scales=s.get("policy.cond_predict_scale", False),
+            scales=s.flag("policy.cond_predict_scale", False),
         ),
         schedule=NoiseSchedule(
             curve="linear" if s.get(f"{noise}.beta_schedule") == "linear" else "squared_cosine",
@@ -160,7 +175,7 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
             prediction=s.get(f"{noise}.prediction_type"),
             sampler=str(s.get(f"{noise}._target_")).rsplit(".", 1)[-1][:4].lower(),
             spacing="leading",
-            clipping="plain" if s.get(f"{noise}.clip_sample", True) else "none",
+            clipping="plain" if s.flag(f"{noise}.clip_sample", True) else "none",
         ),
         clip=0,
     )
@@ -201,7 +216,7 @@ def _set_normalisers(
     policy["frame_deviation"] = torch.cat([features + 1.0, *(scale for _, scale in of_states)]).float()
     policy["action_mean"], policy["action_deviation"] = (part.float() for part in affine("action", config.action_dim))
     colours = {key: affine(name, 3) for key, name in sources.items()}
-    if settings.get("policy.obs_encoder.imagenet_norm", False):  # on top of the other
+    if settings.flag("policy.obs_encoder.imagenet_norm", False):  # on top of the other
         mean, deviation = torch.tensor(IMAGENET_MEAN).double(), torch.tensor(IMAGENET_DEVIATION).double()
         colours = {key: (offset + scale * mean, scale * deviation) for key, (offset, scale) in colours.items()}
     set_colours(policy, config, colours, f"file {settings.path}")

@@ -154,7 +154,7 @@ class Actor:
         metadata = metadata or {}
         critic = self.critic if any(name.startswith("critic.") for name in tensors) else None
         check_tensors(tensors, weight_shapes(self.policy, critic), f"weights version {version}", WeightsError)
-        if metadata.get("encoder", self.fingerprint) != self.fingerprint:
+        if metadata.get("encoder") != self.fingerprint:
             raise WeightsError(f"weights version {version} were trained with another encoder: start learner and policy from the same checkpoint")
         for name, target in acting_tensors(self.policy, critic).items():
             target.copy_(tensors[name])

@@ -21,6 +21,7 @@ from mechanic_rl_ros.policy.folder import existing_folder, replacing_folder
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.tensors import MAX_BYTES, Shapes, check_tensors, read_tensors, shapes_of
 from mechanic_rl_ros.policy.weights import WeightsError, pack_weights, unpack_weights
+from mechanic_rl_ros.replay.episode_check import ACTION_TOLERANCE, SAFE_NAME
 
 __all__ = ["Checkpoint", "WeightsError", "critic_shapes", "pack_weights", "policy_shapes", "signature", "unpack_weights"]
 
@@ -110,14 +111,19 @@ class Checkpoint:
 
     def _check(self, what: str) -> None:
         _require_fit(self.config, self.embodiment, what)
-        if self.version < 0:
-            raise UserError(f"{what}: version {self.version} is below 0: get a fresh copy")
+        if not 0 <= self.version < 2**63:
+            raise UserError(f"{what}: version {self.version} is not between 0 and 2^63: get a fresh copy")
+        if not SAFE_NAME.fullmatch(self.task):
+            raise UserError(f"{what}: its task has another name than letters, digits, '.', '_' and '-' make: get a fresh copy")
         if not isinstance(self.metadata.get("prefers_best_of_n", False), bool):
             raise UserError(f"{what}: prefers_best_of_n is neither true nor false: get a fresh copy")
         noise = self.metadata.get(PRACTICE_NOISE, 0.0)
         if not isinstance(noise, (int, float)) or not 0.0 <= noise <= 1.0:
             raise UserError(f"{what}: {PRACTICE_NOISE} is {noise!r}, not a number from 0 to 1: get a fresh copy")
         check_tensors(self.policy, policy_shapes(self.config), what)
+        for name in ("frame_deviation", "action_deviation"):
+            if not bool(self.policy[name].all()):
+                raise UserError(f"{what}: {name} is zero somewhere, by which nothing can be divided: its normalisation is damaged, get a fresh copy")
         if self.critics is not None:
             check_tensors(self.critics, critic_shapes(self.config), what)
         if self.demonstrations is not None:
@@ -210,3 +216,5 @@ def _check_demonstrations(tensors: dict[str, Tensor], config: PolicyConfig, what
     frames = int(lengths.sum())
     floats = {name: tensor for name, tensor in tensors.items() if name != "lengths"}
     check_tensors(floats, {"frames": (frames, config.frame_dim), "actions": (frames, config.action_dim)}, f"{what}, demonstrations")
+    if frames and float(tensors["actions"].abs().max()) > 1 + ACTION_TOLERANCE:
+        raise UserError(f"{what}: actions of its demonstrations are not normalised to [-1, 1]: make it again from demonstrations that are")

@@ -173,6 +173,8 @@ class ReplayBuffer:
 
     def sample(self, count: int, generator: torch.Generator, beta: float = 1.0) -> Rows:
         """Draws ``count`` rows with replacement: uniformly, or by priority, with importance weights (N P(i))^-beta (Schaul et al. 2016, section 3.4)."""
+        if not len(self):
+            raise UserError("the replay is empty: add an episode first")
         if self._priorities is None:
             drawn = torch.randint(len(self), (count,), generator=generator, device=self.device)
             return self.rows(self._index.positions(drawn.to(self._place)))

@@ -10,7 +10,7 @@ import torch
 
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql, FilteredIqlConfig
 from mechanic_rl_ros.algorithms.learner_status import scale_record
-from mechanic_rl_ros.data import Outcome
+from mechanic_rl_ros.data import Outcome, Source
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.acting import Actor, acting_tensors
 from mechanic_rl_ros.policy.checkpoint import Checkpoint, unpack_weights
@@ -207,6 +207,7 @@ def test_the_gate_hears_what_v_expected_of_a_scene_before_the_episode_was_learne
         learner.value.layers[-1].weight.mul_(0.1)
         learner.value.layers[-1].bias.fill_(0.5)
     episode = practise(41)
+    episode.sources[:] = int(Source.POLICY)
     first = encode_episode(learner.policy, episode)[0]
     observation = learner.policy.observe(first.repeat(learner.checkpoint.config.observation_horizon, 1)[None])
     expected, before = learner.value(observation).item(), learner.gate.state()["arms"][0][2]

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from mechanic_rl_ros.algorithms import learner as learner_module
+from mechanic_rl_ros.algorithms.behaviour_cloning import BehaviourCloningConfig, clone
 from mechanic_rl_ros.algorithms.cloning import Dagger
 from mechanic_rl_ros.algorithms.consistency import one_step
 from mechanic_rl_ros.algorithms.demonstrations import takeovers
@@ -692,3 +693,32 @@ def test_a_steered_denoiser_that_is_judged_has_one_answer_once_its_actor_has_lea
     for chunk in (sampled, resumed):
         assert torch.equal(chunk(0, False), chunk(1, False))
         assert not torch.equal(chunk(0, True), chunk(1, True))
+
+
+MALFORMED = {
+    "actions of another size": (lambda e: dataclasses.replace(e, actions=e.actions[:, :1]), "actions is"),
+    "states of another size": (lambda e: dataclasses.replace(e, states=e.states[:, :1]), "states is"),
+    "images of another size": (lambda e: dataclasses.replace(e, images={key: image[:, :20, :20] for key, image in e.images.items()}), "images"),
+    "a camera missing": (lambda e: dataclasses.replace(e, images={"front": e.images["front"]}), "cameras"),
+    "states that are no numbers": (lambda e: dataclasses.replace(e, states=e.states * np.float32(np.nan)), "states are not all finite"),
+    "rewards that are no numbers": (lambda e: dataclasses.replace(e, rewards=e.rewards * np.float32(np.nan)), "rewards are not all finite"),
+    "actions beyond their range": (lambda e: dataclasses.replace(e, actions=e.actions + np.float32(50.0)), "not normalised"),
+}
+
+
+@pytest.mark.parametrize("fault", MALFORMED)
+def test_a_malformed_episode_is_refused_in_one_line_and_changes_nothing(checkpoint, practise, fault):
+    spoil, words = MALFORMED[fault]
+    learner = begin("filtered_iql", checkpoint)
+    learner.add_episode(practise(1))
+    held, known, voted = len(learner.practice), set(learner.episode_ids), copy.deepcopy(learner.gate.state())
+    with pytest.raises(UserError, match=f"malformed: .*{words}"):
+        learner.add_episode(spoil(practise(2)))
+    assert (len(learner.practice), learner.episode_ids, learner.gate.state()) == (held, known, voted)
+
+
+@pytest.mark.parametrize("fault", MALFORMED)
+def test_malformed_demonstrations_are_refused_in_one_line(practise, fault):
+    spoil, words = MALFORMED[fault]
+    with pytest.raises(UserError, match=f"malformed: .*{words}"):
+        clone([practise(1), spoil(practise(2))], BehaviourCloningConfig(encoder_updates=1, denoiser_updates=1))

@@ -224,6 +224,32 @@ def test_a_small_file_that_asks_for_much_memory_is_refused(tmp_path):
         Archive(path)
 
 
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (b"}N" + b"\x85" * 200_000 + b"Ns", "nests more than 100 tuples"),  # the hash of such a key ends the process
+        (b"}N" + b"N\x86" * 200_000 + b"Ns", "nests more than 100 tuples"),
+        (b"}N" + b"".join(b"\x85\x940h" + bytes([number]) for number in range(150)) + b"Ns", "nests more than 100 tuples"),
+        (b"".join(b"ca%d\nb\n" % number for number in range(2000)), "is damaged"),
+        (b"\x8f" * 1_000_001, "more than 1000000 operations"),
+    ],
+    ids=["tuples in tuples", "pairs in pairs", "tuples that were set aside", "a class each", "sets"],
+)
+def test_a_small_file_that_would_end_the_reader_is_refused(tmp_path, program, words):
+    path = tmp_path / "hostile.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x04" + program + b".")
+    with pytest.raises(UserError, match=words):
+        Archive(path)
+
+
+def test_a_class_that_is_named_often_is_made_once(tmp_path):
+    path = tmp_path / "often.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x04]" + b"ca\nb\na" * 5000 + b".")
+    assert len(set(map(id, Archive(path).content))) == 1
+
+
 def test_a_configuration_without_end_is_refused(tmp_path):
     shared: list = [1]
     for _ in range(20):
@@ -241,6 +267,8 @@ def test_a_configuration_without_end_is_refused(tmp_path):
         ({"obs_encoder": {"resize_shape": [32, 32]}}, "resize_shape"),
         ({"obs_encoder": {"crop_shape": {"front": [40, 44], "wrist": [40, 44]}}}, "crop_shape .* not supported"),
         ({"obs_encoder": {"crop_shape": [40]}}, "crop_shape .* not supported"),
+        ({"obs_encoder": {"use_group_norm": "x"}}, "use_group_norm is 'x', neither true nor false"),
+        ({"noise_scheduler": {"clip_sample": 3.5}}, "clip_sample is 3.5, neither true nor false"),
         ({"noise_scheduler": {"beta_schedule": "sigmoid"}}, "beta_schedule 'sigmoid'"),
         ({"noise_scheduler": {"clip_sample_range": 2.0}}, "clip_sample_range 2.0 is not supported"),
         ({"noise_scheduler": {"thresholding": True}}, "thresholding"),
@@ -250,6 +278,7 @@ def test_a_configuration_without_end_is_refused(tmp_path):
         ({"n_obs_steps": "${nowhere}"}, "n_obs_steps"),
         ({"n_obs_steps": "${n_obs_steps}"}, "n_obs_steps"),
         ({"shape_meta": {"obs": None, "action": {"shape": [4]}}}, "shape_meta.obs"),
+        ({"shape_meta": {"obs": {"finger": {"shape": [-3]}}, "action": {"shape": [4]}}}, "finger has no valid shape"),
         ({"shape_meta": {"obs": {"front": {"shape": [], "type": "rgb"}}, "action": {"shape": [4]}}}, "front has no valid shape"),
         ({"shape_meta": {"obs": {"front": {"shape": [3, 48, 48], "type": "rgb"}}, "action": {"shape": [4]}}}, "low-dimensional"),
     ],
@@ -259,6 +288,13 @@ def test_what_cannot_be_imported_is_named_in_one_line(published, foreign, tmp_pa
     with pytest.raises(UserError, match=words) as refusal:
         read_stanford(path)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_reference_to_a_mapping_is_followed(published, foreign, tmp_path):
+    settings = make_settings()
+    usual = read_stanford(foreign.write(tmp_path / "usual.ckpt", settings, make_tensors(published, settings)))
+    told = {**settings, "shape_meta": "${task.shape_meta}", "task": {"shape_meta": settings["shape_meta"]}}
+    assert read_stanford(foreign.write(tmp_path / "told.ckpt", told, make_tensors(published, settings))).config == usual.config
 
 
 def test_cameras_that_share_an_encoder_must_be_normalised_alike(published, foreign, tmp_path):

@@ -122,6 +122,7 @@ def test_good_weights_are_swapped_in(checkpoint, observe):
         ({"extra": torch.zeros(1)}, "unknown"),
         ({"metadata": {"signature": "0" * 16}}, "architecture"),
         ({"metadata": {"encoder": "0" * 16}}, "another encoder"),
+        ({"metadata": {"encoder": None}}, "another encoder"),
     ],
 )
 def test_bad_weights_are_refused_and_the_old_ones_stay(checkpoint, changes, reason):

@@ -84,6 +84,17 @@ def with_weight(checkpoint, value):
     return dataclasses.replace(checkpoint, policy={**checkpoint.policy, "head.enter.bias": bias})
 
 
+def without_deviation(checkpoint):
+    deviation = checkpoint.policy["frame_deviation"].clone()
+    deviation[-1] = 0.0
+    return dataclasses.replace(checkpoint, policy={**checkpoint.policy, "frame_deviation": deviation})
+
+
+def with_outsized_actions(checkpoint):
+    shown = checkpoint.demonstrations
+    return dataclasses.replace(checkpoint, demonstrations={**shown, "actions": torch.full_like(shown["actions"], 500.0)})
+
+
 WRONG = {
     "architecture": (
         lambda c: dataclasses.replace(c, config=PolicyConfig.for_embodiment(c.embodiment, head=MlpDenoiserConfig(width=100))),
@@ -98,7 +109,11 @@ WRONG = {
     ),
     "state": (lambda c: with_another_embodiment(c, state=c.embodiment.state[1:]), "4 numbers in the state, its embodiment 3"),
     "action": (lambda c: with_another_embodiment(c, action=c.embodiment.action[1:]), "4 numbers in the action, its embodiment 3"),
-    "version": (lambda c: dataclasses.replace(c, version=-5), "version -5 is below 0"),
+    "version": (lambda c: dataclasses.replace(c, version=-5), "version -5 is not between 0 and"),
+    "version too large": (lambda c: dataclasses.replace(c, version=2**80), "version .* is not between 0 and"),
+    "task": (lambda c: dataclasses.replace(c, task="../../x"), "its task has another name"),
+    "no deviation": (without_deviation, "frame_deviation is zero somewhere"),
+    "demonstrated actions": (with_outsized_actions, "actions of its demonstrations are not normalised"),
     "best of n": (lambda c: dataclasses.replace(c, metadata={"prefers_best_of_n": "no"}), "prefers_best_of_n is neither true nor false"),
     "noise": (lambda c: dataclasses.replace(c, metadata={"practice_noise": "abc"}), "practice_noise is 'abc'"),
 }

@@ -34,6 +34,12 @@ def all_rows(buffer: ReplayBuffer) -> Rows:
     return buffer.rows(buffer.positions())
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_an_empty_replay_says_that_it_is_empty(alpha):
+    with pytest.raises(UserError, match="the replay is empty"):
+        ReplayBuffer(CONFIG, 10, GAMMA, alpha=alpha).sample(4, torch.Generator())
+
+
 def test_every_step_is_one_row_and_the_last_frame_is_none(replay):
     buffer = replay(100)
     fill(buffer, 6, True)
