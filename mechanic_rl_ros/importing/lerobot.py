@@ -91,7 +91,10 @@ def _features(settings: dict[str, Any], folder: Path) -> tuple[dict[str, tuple[i
             raise UserError(f"{folder}: the policy also takes {name}, which no node provides: only images and {STATE} can be imported")
     if not any(len(shape) == 3 for shape in shapes.values()):
         raise UserError(f"{folder}: the policy takes no image: only visuomotor policies can be imported")
-    return shapes, {name: str(modes.get(name) or "identity").lower() for name in shapes}
+    for name in shapes:
+        if not isinstance(modes.get(name, "IDENTITY"), str):
+            raise UserError(f"{folder / 'config.json'}: the normalisation of {name} is {modes[name]!r}, not the name of one: get a fresh copy of the policy")
+    return shapes, {name: modes.get(name, "IDENTITY").lower() for name in shapes}
 
 
 def _config(s: dict[str, Any], shapes: dict[str, tuple[int, ...]], cameras: tuple[str, ...], folder: Path) -> PolicyConfig:

@@ -115,6 +115,7 @@ def test_the_layout_of_2024_is_understood(published, tmp_path):
         ({"crop_shape": [40]}, "wrong or missing value"),
         ({"output_features": {}}, "no action"),
         ({"normalization_mapping": {"VISUAL": "MEAN_STD", "STATE": "SOFTMAX", "ACTION": "MIN_MAX"}}, "softmax"),
+        ({"normalization_mapping": {"VISUAL": "MEAN_STD", "STATE": None, "ACTION": "MIN_MAX"}}, "normalisation of observation.state is None"),
         (
             {"normalization_mapping": {"VISUAL": "MEAN_STD", "STATE": "QUANTILES", "ACTION": "MIN_MAX"}},
             "statistics q01 and q99 of observation.state are missing",
