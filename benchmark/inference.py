@@ -47,7 +47,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     machine = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} threads of {platform.machine()}"
-    print(f"Measured {time.strftime('%Y-%m-%d')} on {machine}, torch {torch.__version__}, {options.rounds} rounds, batch 1, min / median / 99th percentile / max.\n")
+    print(
+        f"Measured {time.strftime('%Y-%m-%d')} on {machine}, torch {torch.__version__}, {options.rounds} rounds, batch 1, min / median / 99th percentile / max.\n"
+    )
     print(
         "| network | parameters | plain loop, ms | this package, ms | times faster | best of 8, ms | bfloat16, ms | times faster |\n|---|---|---|---|---|---|---|---|"
     )
