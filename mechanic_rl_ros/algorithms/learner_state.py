@@ -54,7 +54,7 @@ def write_learner(directory: Path, learner: Learner) -> None:
         (folder / TENSORS).write_bytes(data)
         for snapshot in {item.sha256: item for item in snapshots.values()}.values():
             _write_once(snapshot, existing_folder(directory), folder)
-        (folder / MANIFEST).write_text(json.dumps(manifest))
+        (folder / MANIFEST).write_text(json.dumps({**manifest, "checksum": _checksum(manifest)}))
     learner.practice.saved()
 
 
@@ -74,7 +74,7 @@ def read_learner(directory: Path, learner: Learner) -> None:
         raise kind(f"cannot read learner state {directory} ({error.strerror}): start without it") from error
     except (ValueError, RecursionError) as error:
         raise DamagedStateError(f"learner state {directory} is not valid JSON: it is damaged, start without it") from error
-    if not isinstance(manifest, dict) or manifest.get("sha256") != hashlib.sha256(data).hexdigest():
+    if not isinstance(manifest, dict) or manifest.get("sha256") != hashlib.sha256(data).hexdigest() or not _is_whole(manifest):
         raise DamagedStateError(f"learner state {directory} does not match its checksum: it is damaged, start without it")
     if (manifest.get("signature"), manifest.get("encoder")) != (learner.checkpoint.signature, learner.fingerprint):
         raise UserError(f"learner state {directory} belongs to another base checkpoint: start from that one, or without it")
@@ -85,6 +85,16 @@ def read_learner(directory: Path, learner: Learner) -> None:
         _take(learner, manifest, tensors, {name: _read_snapshot(folder, entry) for name, entry in manifest["snapshots"].items()})
     except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise DamagedStateError(f"learner state {directory} is incomplete ({str(error).splitlines()[0]}): it is damaged, start without it") from error
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """Of all that the manifest says, as it is read back."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(manifest)), sort_keys=True).encode()).hexdigest()
+
+
+def _is_whole(manifest: dict[str, Any]) -> bool:
+    """Whether the manifest matches its own checksum; earlier versions wrote none."""
+    return "checksum" not in manifest or manifest["checksum"] == _checksum({key: value for key, value in manifest.items() if key != "checksum"})
 
 
 def _write_once(snapshot: Snapshot, before: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.tuner.kernels import place, products
-from mechanic_rl_ros.tuner.saved_state import fitting_state
+from mechanic_rl_ros.tuner.saved_state import fitting_numbers, fitting_state, require_base, require_dense
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 SCALE_BOUND = 1e8
@@ -130,6 +130,7 @@ class Mechanic(torch.optim.Optimizer):
         fresh = [tensor for group in self.param_groups for tensor in group["params"] if tensor.grad is not None]
         if not fresh:
             return loss
+        require_dense(fresh, "Mechanic")
         began = sum(self._begin(tensor) for tensor in fresh)
         slope, gradient_square = self._slope().unbind()
         h = slope + self._pull(gradient_square)
@@ -152,15 +153,14 @@ class Mechanic(torch.optim.Optimizer):
         """Makes the state of a parameter; False if it is there already."""
         if tensor in self.state:
             return False
-        if tensor.is_complex() or tensor.grad is None or tensor.grad.is_sparse:
-            raise TypeError("Mechanic takes dense real gradients only")
         if not self.state:
             self._place_numbers(tensor.device, self._bettors, self._inner, self._skipped)
-        reference = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
+        # Of one layout, whatever that of the parameter is: fused bases go through memory without looking.
+        reference = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32)).clone(memory_format=torch.contiguous_format)
         direction = torch.zeros_like(reference)
         self.state[tensor] = {"reference": reference, "direction": direction}
         if self._on_direction and tensor in self.base.state:
-            self.base.state[direction] = _of_precision(self.base.state.pop(tensor), direction)
+            self.base.state[direction] = _in_one_layout(_of_precision(self.base.state.pop(tensor), direction))
         self._inner[1] += reference.double().square().sum()
         return True
 
@@ -268,11 +268,11 @@ class Mechanic(torch.optim.Optimizer):
             for group, decay in kept:
                 for direction in (shadow for shadow in group["params"] if id(shadow) in owners):
                     tensor = owners[id(direction)]
-                    direction.grad = tensor.grad.to(direction.dtype)  # type: ignore[union-attr]
+                    direction.grad = tensor.grad.to(direction.dtype).contiguous()  # type: ignore[union-attr]
                     if decay and group.get("decoupled_weight_decay", False):
                         decoupled[tensor] = group["lr"] * decay * (1.0 if finite is None else finite)
                     elif decay:
-                        direction.grad = torch.add(direction.grad, tensor, alpha=-decay if group.get("maximize") else decay)
+                        direction.grad = torch.add(direction.grad, tensor, alpha=-decay if group.get("maximize") else decay).contiguous()
                 if decay:
                     group["weight_decay"] = 0.0
             yield decoupled
@@ -299,17 +299,20 @@ class Mechanic(torch.optim.Optimizer):
         """Goes on where another tuner of the same parameters stopped, in a new process too. The parameters themselves are loaded by their model.
 
         Raises:
-            ValueError: It was saved from other parameter groups, parameters of other shapes, or with other betas. Nothing was loaded.
+            ValueError: It was saved from other parameter groups, parameters of other shapes, with other betas or around another base. Nothing was loaded.
         """
         groups, tensors = self.param_groups, [tensor for group in self.param_groups for tensor in group["params"]]
-        numbers = {name: value.detach().clone() for name, value in state_dict["tuner"].items()}
-        state = fitting_state(groups, state_dict)
-        if numbers["bettors"].shape != self._bettors.shape:
-            raise ValueError(f"the state has {numbers['bettors'].shape[-1]} bettors, this tuner {len(self.betas)}: use the betas that it was saved with")
+        state = fitting_state(groups, state_dict, {"reference": None, "direction": None})
+        numbers = fitting_numbers({"bettors": self._bettors, "inner": self._inner, "skipped": self._skipped}, state_dict.get("tuner"))
+        require_base(self.base, state_dict, tensors if self._on_direction else None)
         self.state.clear()
         self.state.update({tensors[index]: saved for index, saved in state.items()})
         with self._directions_as_parameters():
             self.base.load_state_dict({"state": state_dict["base"], "param_groups": state_dict["param_groups"]})
+        for tensor in self._known() if self._on_direction else ():
+            direction = self.state[tensor]["direction"]
+            if direction in self.base.state:
+                self.base.state[direction] = _in_one_layout(self.base.state[direction])
         if not self._on_direction:  # torch rounds all of it to the precision of the parameter
             for index, saved in state_dict["base"].items():
                 kept = self.base.state[tensors[int(index)]]
@@ -317,7 +320,7 @@ class Mechanic(torch.optim.Optimizer):
         for group, loaded in zip(groups, self.base.param_groups, strict=True):
             group.update({name: value for name, value in loaded.items() if name != "params"})
         self.base.param_groups = groups  # still the same list: a scheduler may know it
-        self._place_numbers(tensors[0].device, **numbers)
+        self._place_numbers(tensors[0].device if tensors else torch.device("cpu"), **numbers)
 
     def __getstate__(self) -> dict[str, Any]:
         hidden = ("_optimizer_", "_zero_grad_profile", "_warned_capturable")
@@ -329,6 +332,10 @@ def _of_precision(state: dict[str, Any], tensor: Tensor) -> dict[str, Any]:
     """State of a base for ``tensor`` instead of a parameter of lower precision."""
     low = (torch.float16, torch.bfloat16)
     return {name: value.to(tensor.dtype) if isinstance(value, Tensor) and value.dtype in low else value for name, value in state.items()}
+
+
+def _in_one_layout(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.contiguous() if isinstance(value, Tensor) else value for name, value in state.items()}
 
 
 def _zeros(*shape: int) -> Tensor:

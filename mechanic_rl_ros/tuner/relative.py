@@ -21,7 +21,7 @@ from torch import Tensor
 from mechanic_rl_ros.tuner import relative_passes
 from mechanic_rl_ros.tuner.kernels import library_for, numbers, pointers, sizes
 from mechanic_rl_ros.tuner.relative_passes import Columns, Numbers
-from mechanic_rl_ros.tuner.saved_state import fitting_state
+from mechanic_rl_ros.tuner.saved_state import fitting_state, require_dense
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 S_DECAY = 0.01
@@ -55,7 +55,7 @@ class RelativeMechanic(torch.optim.Optimizer):
     whether its sums are finite; it cannot be captured in a graph.
 
     A gradient that is not finite (or beyond 1e18) leaves the step of its group out as a whole, counted in ``skipped``. Tensors without gradient stay as they are.
-    ``state_dict`` is keyed by position and continues bit-equally.
+    ``state_dict`` is keyed by position and continues bit-equally. There is no learning rate that a scheduler of torch could change.
     """
 
     def __init__(self, params: Iterable[Any], *, pretrained: bool = False) -> None:
@@ -78,7 +78,7 @@ class RelativeMechanic(torch.optim.Optimizer):
     @property
     def scale(self) -> float:
         """Learned scale in relative units, in [0, 1], mean over all tensors, weighted by their size; 1 before the first step."""
-        known = [tensor for group in self.param_groups for tensor in group["params"] if tensor in self.state]
+        known = [tensor for group in self.param_groups for tensor in group["params"] if tensor in self.state and self.state[tensor]["step"] > 0]
         if not known:
             return 1.0
         sizes = [float(tensor.numel()) for tensor in known]
@@ -95,7 +95,12 @@ class RelativeMechanic(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Moves every tensor that has a gradient. Returns the closure's loss, if there is one."""
+        """Moves every tensor that has a gradient. Returns the closure's loss, if there is one.
+
+        Raises:
+            TypeError: A parameter is complex, or a gradient sparse.
+            ValueError: A parameter has another shape than when it was first moved.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -120,7 +125,8 @@ class RelativeMechanic(torch.optim.Optimizer):
         Raises:
             ValueError: It was saved from other parameter groups, or parameters of other shapes. Nothing was loaded.
         """
-        state = fitting_state(self.param_groups, state_dict, {"bettors": (4, len(BETAS)), "step": ()})
+        buffers = dict.fromkeys(("reference", "average", "direction", "second"))
+        state = fitting_state(self.param_groups, state_dict, {**buffers, "bettors": (4, len(BETAS)), "step": ()})
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             group.setdefault("unit", UNIT)  # of a state from before there was a choice
@@ -134,11 +140,14 @@ def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) 
     tensors = [tensor for tensor in group["params"] if tensor.grad is not None]
     if not tensors:
         return
+    require_dense(tensors, "RelativeMechanic")
     if group["size"] is None:
         group["size"] = _root_mean_square(group["params"]) or 1.0
     for tensor in tensors:
         if not states[tensor]:
             states[tensor].update(_initial_state(tensor))
+        elif states[tensor]["reference"].shape != tensor.shape:
+            raise ValueError(f"a parameter had shape {tuple(states[tensor]['reference'].shape)} and has {tuple(tensor.shape)} now: begin with a new tuner")
     active = [states[tensor] for tensor in tensors]
     library, longest = library_for(tensors), group["unit"] * group["size"]
     step = _step_by_torch if library is None else partial(_step_compiled, library)
@@ -173,7 +182,7 @@ def _step_by_torch(tensors: list[Tensor], active: list[dict[str, Tensor]], longe
 
 
 def _root_mean_square(tensors: list[Tensor]) -> float:
-    return float(torch.stack([tensor.double().square().sum() for tensor in tensors]).sum() / sum(tensor.numel() for tensor in tensors)) ** 0.5
+    return float(torch.stack([tensor.double().square().sum() for tensor in tensors]).sum() / max(1, sum(tensor.numel() for tensor in tensors))) ** 0.5
 
 
 def _initial_state(tensor: Tensor) -> dict[str, Tensor]:

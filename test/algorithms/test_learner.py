@@ -195,9 +195,26 @@ def test_a_damaged_save_is_refused(learner, checkpoint, tmp_path):
 def test_an_incomplete_save_is_refused(learner, checkpoint, tmp_path):
     learner.save(tmp_path)
     manifest = json.loads((tmp_path / "learner.json").read_text())
-    del manifest["gate"]
+    del manifest["gate"], manifest["checksum"]  # as of an earlier version
     (tmp_path / "learner.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="incomplete"):
+        FilteredIql.create(QUICK, checkpoint).restore(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["version", "updates", "successes"])
+def test_a_number_that_changed_in_a_save_is_damage(learner, checkpoint, tmp_path, name):
+    learner.save(tmp_path)
+    manifest = json.loads((tmp_path / "learner.json").read_text())
+    FilteredIql.create(QUICK, checkpoint).restore(tmp_path)
+    (tmp_path / "learner.json").write_text(json.dumps({**manifest, name: manifest[name] + 8}))
+    with pytest.raises(UserError, match="does not match its checksum"):
+        FilteredIql.create(QUICK, checkpoint).restore(tmp_path)
+
+
+def test_a_save_that_is_nested_without_end_is_damage(learner, checkpoint, tmp_path):
+    learner.save(tmp_path)
+    (tmp_path / "learner.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="not valid JSON"):
         FilteredIql.create(QUICK, checkpoint).restore(tmp_path)
 
 

@@ -76,15 +76,19 @@ BASES = {
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_it_equals_its_readable_twin_in_double_precision(base):
+@pytest.mark.parametrize("s_init", [1e-8, 1e-2])
+def test_it_equals_its_readable_twin_in_double_precision(base, s_init):
     mine, plain = make_parameters(), make_parameters()
-    tuner, twin = Mechanic(BASES[base](groups(mine))), ReferenceMechanic(BASES[base](groups(plain)))
+    start = [tensor.detach().clone() for tensor in plain]
+    tuner, twin = Mechanic(BASES[base](groups(mine)), s_init=s_init), ReferenceMechanic(BASES[base](groups(plain)), s_init=s_init)
     for row in recorded():
         follow(tuner, mine, [row])
         follow(twin, plain, [row])
         assert float(tuner.scale) == pytest.approx(twin.scale, rel=1e-9, abs=1e-30)
     for a, b in zip(mine, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    if s_init > 1e-8:  # from that start they hardly move, and 1e-12 of their size is much of their way
+        assert_same_way(mine, plain, 1e-12, start)
     assert twin.scale > 0.0
 
 
@@ -96,7 +100,7 @@ def assert_same_way(parameters, others, tolerance, start):
     """Relative to the way that was gone: a tuner that moves nothing is not equal to one that does."""
     for a, b, begin in zip(parameters, others, start, strict=True):
         way = (b - begin).detach()
-        least = 2.0**-24 * float(b.detach().norm())  # parameters of single precision are no nearer
+        least = (2.0**-24 if a.dtype == torch.float32 else 0.0) * float(b.detach().norm())  # parameters of single precision are no nearer
         assert 1e3 * least < float(way.norm())
         assert float((a.double() - b).norm()) < tolerance * float(way.norm()) + least
 
@@ -276,9 +280,12 @@ def test_steps_go_on_where_nobody_sums_in_double_precision_what_overflowed(monke
 def test_all_gradients_missing_is_no_step():
     parameters = make_parameters()
     tuner = follow(Mechanic(torch.optim.AdamW(parameters, lr=1.0)), parameters, recorded(30))
-    before = copy.deepcopy(tuner.state_dict())
+    before, stood = copy.deepcopy(tuner.state_dict()), [tensor.detach().clone() for tensor in parameters]
     follow(tuner, parameters, [[None] * len(SHAPES)])
     after = tuner.state_dict()
+    assert all(torch.equal(tensor, old) for tensor, old in zip(parameters, stood, strict=True))
+    assert tuner.skipped == 0
+    assert all(torch.equal(value, after["base"][i][name]) for i, state in before["base"].items() for name, value in state.items())
     assert torch.equal(before["tuner"]["bettors"], after["tuner"]["bettors"])
     assert before["base"].keys() == after["base"].keys()
     assert all(torch.equal(before["state"][i]["direction"], after["state"][i]["direction"]) for i in before["state"])
@@ -369,12 +376,79 @@ def test_a_state_that_does_not_fit_is_refused_and_nothing_is_loaded():
     for other, words in (
         (Mechanic(torch.optim.AdamW(groups(others))), "was saved with shape"),
         (Mechanic(torch.optim.AdamW(others)), "parameter groups"),
-        (Mechanic(torch.optim.AdamW(groups(make_parameters())), betas=(0.9, 0.99)), "6 bettors, this tuner 2"),
+        (Mechanic(torch.optim.AdamW(groups(make_parameters())), betas=(0.9, 0.99)), "bettors .* use the betas"),
     ):
         with pytest.raises(ValueError, match=words):
             other.load_state_dict(saved)
         assert not other.state
         assert not other.base.state
+
+
+SPOILT = {
+    "a moment of another size": (lambda s: s["base"][0].update(exp_avg=torch.zeros(1)), "exp_avg of parameter 0 was saved with shape"),
+    "a base without moments": (lambda s: [group.pop("betas") for group in s["param_groups"]], "around another base"),
+    "no numbers of the tuner": (lambda s: s["tuner"].pop("inner"), "no bettors, inner, skipped"),
+    "no base": (lambda s: s.pop("base"), "around another base"),
+    "no direction": (lambda s: s["state"][0].pop("direction"), "state of parameter 0 holds reference"),
+    "another parameter": (lambda s: s["base"].update({9: {}}), "of parameter 9"),
+    "nothing": (lambda s: s.clear(), "no parameter groups"),
+}
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+def test_a_state_that_lacks_something_is_refused_and_nothing_is_loaded(fault):
+    spoil, words = SPOILT[fault]
+    parameters = make_parameters()
+    tuner = follow(Mechanic(torch.optim.AdamW(parameters)), parameters, recorded(5, missing=False))
+    saved, before = copy.deepcopy(tuner.state_dict()), copy.deepcopy(tuner.state_dict())
+    spoil(saved)
+    with pytest.raises(ValueError, match=words):
+        tuner.load_state_dict(saved)
+    after = tuner.state_dict()
+    assert float(tuner.scale) > 0.0
+    assert all(torch.equal(after["state"][0][name], tensor) for name, tensor in before["state"][0].items())
+    assert torch.equal(after["base"][0]["exp_avg"], before["base"][0]["exp_avg"])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_parameters_of_another_layout_go_the_same_way_also_after_a_load(fused):
+    generator = torch.Generator().manual_seed(0)
+    start, record = torch.randn(4, 3, 3, 3, generator=generator), [torch.randn(4, 3, 3, 3, generator=generator) for _ in range(20)]
+
+    def make(layout):
+        parameter = torch.nn.Parameter(start.clone().contiguous(memory_format=layout))
+        return parameter, Mechanic(torch.optim.AdamW([parameter], lr=0.01, fused=fused), s_init=0.1)
+
+    ends = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        parameter, tuner = make(layout)
+        follow(tuner, [parameter], [[gradient] for gradient in record[:10]])
+        again, other = make(layout)
+        with torch.no_grad():
+            again.copy_(parameter)
+        other.load_state_dict(copy.deepcopy(tuner.state_dict()))
+        for gradient in record[10:]:
+            again.grad = gradient.contiguous(memory_format=layout)
+            other.step()
+        ends.append(again.detach())
+    assert float((ends[0] - start).norm()) > 0.1
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_sparse_gradient_after_a_dense_one_is_refused():
+    table = torch.nn.Embedding(5, 2, sparse=True)
+    tuner = Mechanic(torch.optim.SGD(table.parameters(), lr=0.1))
+    table.weight.grad = torch.ones(5, 2)
+    tuner.step()
+    table.weight.grad = torch.ones(5, 2).to_sparse()
+    with pytest.raises(TypeError, match="dense real gradients"):
+        tuner.step()
+
+
+def test_a_tuner_without_parameters_can_be_saved_and_loaded():
+    tuner = Mechanic(torch.optim.SGD([{"params": []}], lr=1.0))
+    tuner.load_state_dict(tuner.state_dict())
+    assert float(tuner.scale) == 0.0
 
 
 def test_a_copy_with_a_scheduler_steps_its_own_parameters():

@@ -1,7 +1,6 @@
 """The tuner in relative units: equal to its readable twin, free of the gradient's unit, robust against bad gradients, resumable."""
 
 import copy
-import io
 
 import pytest
 import torch
@@ -284,8 +283,12 @@ def test_it_can_be_copied_and_take_another_group():
     parameters = make_parameters()
     tuner = RelativeMechanic(parameters)
     descend(tuner, parameters, 3)
-    buffer = io.BytesIO()
-    torch.save(copy.deepcopy(tuner).state_dict(), buffer)
+    other, theirs = copy.deepcopy((tuner, parameters))
+    left = [tensor.detach().clone() for tensor in parameters]
+    descend(other, theirs, 3, seed=2)
+    assert all(torch.equal(tensor, old) for tensor, old in zip(parameters, left, strict=True))
+    descend(tuner, parameters, 3, seed=2)
+    assert all(torch.equal(tensor, copied) for tensor, copied in zip(parameters, theirs, strict=True))
     late = torch.nn.Parameter(torch.ones(2))
     tuner.add_param_group({"params": [late]})
     descend(tuner, [*parameters, late], 3)
@@ -320,3 +323,64 @@ def test_a_state_of_another_precision_goes_on_in_that_of_the_parameters(passes):
     assert other.skipped == 0
     for a, b in zip(parameters, wide, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
+
+
+SPOILT = {
+    "numbers that bettors lack": (lambda s: s["state"][0].update(bettors=torch.zeros(4, 5, dtype=torch.float64)), "bettors of parameter 0"),
+    "no bettors": (lambda s: s["state"][0].pop("bettors"), "not tensors reference"),
+    "no tensor": (lambda s: s["state"][0].update(step=3), "not tensors reference"),
+    "nothing": (lambda s: s.clear(), "no parameter groups"),
+}
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+def test_a_state_that_lacks_something_is_refused(fault):
+    spoil, words = SPOILT[fault]
+    parameters = make_parameters()
+    tuner = RelativeMechanic(parameters)
+    descend(tuner, parameters, 3)
+    saved = copy.deepcopy(tuner.state_dict())
+    spoil(saved)
+    with pytest.raises(ValueError, match=words):
+        tuner.load_state_dict(saved)
+
+
+def test_bettors_that_were_saved_in_single_precision_are_kept_in_double_as_compiled_code_reads_them():
+    parameters = make_parameters()
+    tuner = RelativeMechanic(parameters)
+    descend(tuner, parameters, 3)
+    saved = copy.deepcopy(tuner.state_dict())
+    for entry in saved["state"].values():
+        entry.update(bettors=entry["bettors"].float(), step=entry["step"].float())
+    tuner.load_state_dict(saved)
+    assert all(state[name].dtype == torch.float64 for state in tuner.state.values() for name in ("bettors", "step"))
+    descend(tuner, parameters, 1)
+    assert all(float(state["step"]) == 4.0 for state in tuner.state.values())
+
+
+def test_a_parameter_that_has_changed_its_shape_is_refused():
+    parameter = torch.nn.Parameter(torch.ones(4))
+    tuner = RelativeMechanic([parameter])
+    parameter.grad = torch.ones(4)
+    tuner.step()
+    parameter.data, parameter.grad = torch.ones(8), torch.ones(8)
+    with pytest.raises(ValueError, match=r"had shape \(4,\) and has \(8,\) now"):
+        tuner.step()
+
+
+def test_what_it_cannot_move_is_refused_and_an_empty_tensor_is_no_trouble():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    parameter.grad = torch.ones(3).to_sparse()
+    with pytest.raises(TypeError, match="dense real gradients"):
+        RelativeMechanic([parameter]).step()
+    empty = torch.nn.Parameter(torch.zeros(0))
+    empty.grad = torch.zeros(0)
+    RelativeMechanic([empty]).step()
+
+
+def test_the_scale_is_one_until_something_moves():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    tuner = RelativeMechanic([parameter])
+    parameter.grad = torch.full((3,), float("nan"))
+    tuner.step()
+    assert (tuner.scale, tuner.skipped) == (1.0, 1)
