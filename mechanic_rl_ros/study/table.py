@@ -19,6 +19,7 @@ from mechanic_rl_ros.study.tuners import ABLATIONS, CONTROLS, Cell, grid
 TUNER = Cell("relative")
 SHARE = 0.95  # of the best grid cell's mean that the tuner must reach
 LOSS = 0.05  # below the base policy, at most, at any look
+BEHIND = 0.15  # the best grid cell on shared seeds: what is lower by that much, about two deviations of seeds, needs no more of them
 SEEDS = 5  # that two cells must share, or a cell must have, before anything is decided
 MARGIN = 0.1  # half width of an interval beyond which "no difference" says nothing
 ROUNDING = 1e-9  # of a difference of two shares
@@ -134,7 +135,9 @@ def claims(results: dict[Cell, Result]) -> list[tuple[str, bool | None]]:
         mine, theirs, text = pair
         cells = sum(cell in results for cell in grid())
         among = f"best of {cells} grid cells" + ("" if cells == len(grid()) else f", {len(grid())} are wanted")
-        enough = cells == len(grid()) and len(_shared(own, best)) >= SEEDS
+        racing = sum(_in_the_race(results[cell], best) for cell in grid() if cell in results)
+        among += f", {racing} not behind by {BEHIND} yet but of fewer than {SEEDS} seeds" if racing else ""
+        enough = cells == len(grid()) and not racing and len(_shared(own, best)) >= SEEDS
         said.append(
             (f"{mine / max(theirs, 1e-9):.0%} of the {among} ({best.cell.name}; {text}); wanted {SHARE:.0%}", mine >= SHARE * theirs if enough else None)
         )
@@ -150,6 +153,12 @@ def claims(results: dict[Cell, Result]) -> list[tuple[str, bool | None]]:
     text = f"least gain over the base policy at any of {looks} looks of {len(own.seeds)} seeds {own.lowest:+.3f}; wanted at least {-LOSS:+.2f}"
     said.append((text, own.lowest >= -LOSS - ROUNDING if len(own.seeds) >= SEEDS else None))
     return said
+
+
+def _in_the_race(result: Result, best: Result) -> bool:
+    """Whether a cell with too few seeds might be the best after all."""
+    seeds = _shared(result, best)
+    return len(result.seeds) < SEEDS and (not seeds or float(np.mean(result.on(seeds)) - np.mean(best.on(seeds))) > -BEHIND)
 
 
 def _shared(own: Result, other: Result) -> list[int]:

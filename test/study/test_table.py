@@ -75,11 +75,28 @@ def test_claims_are_judged_with_their_figures(tmp_path):
     assert "any of 10 looks of 5 seeds +0.000" in text
 
 
+def test_a_cell_of_few_seeds_that_is_not_behind_keeps_the_race_open(tmp_path):
+    for cell in grid():
+        write(tmp_path, "lift", cell, [0.86] * 5 if cell == GOOD else [0.1])
+    write(tmp_path, "lift", TUNER, [0.86] * 5)
+    assert claims(read_results(tmp_path)["lift"])[0][1] is True
+    other = tmp_path / "other"
+    for cell in grid():
+        write(other, "lift", cell, [0.86] * 5 if cell == GOOD else [0.95 if cell == POOR else 0.1])
+    write(other, "lift", TUNER, [0.86] * 5)
+    text, held = claims(read_results(other)["lift"])[0]
+    assert held is None
+    assert "1 not behind by 0.15 yet but of fewer than 5 seeds" in text
+
+
 def test_what_too_little_was_run_for_is_undecided(folder):
     results = read_results(folder)["lift"]
     assert [held for _, held in claims(results)] == [None, None, None]
     text = as_markdown({"lift": results}, {"lift": BASE})
-    assert "- undecided: 99% of the best of 3 grid cells, 49 are wanted (adamw_3e-04_1e-03; tuner 0.850, it 0.860" in text
+    assert (
+        "- undecided: 99% of the best of 3 grid cells, 49 are wanted, 2 not behind by 0.15 yet but of fewer than 5 seeds (adamw_3e-04_1e-03; tuner 0.850, it 0.860"
+        in text
+    )
     assert "- undecided: hardest control is prodigy (tuner 0.850, it 0.900" in text
     assert "of fewer than 5 seeds: mechanic, schedule-free, prodigy, d-adaptation, dog, trac, adamw" in text
     assert [result.cell.name for result in controls(results)] == ["prodigy"]
