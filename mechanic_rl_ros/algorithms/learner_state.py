@@ -54,7 +54,7 @@ def write_learner(directory: Path, learner: Learner) -> None:
         (folder / TENSORS).write_bytes(data)
         for snapshot in {item.sha256: item for item in snapshots.values()}.values():
             _write_once(snapshot, existing_folder(directory), folder)
-        (folder / MANIFEST).write_text(json.dumps({**manifest, "checksum": _checksum(manifest)}))
+        (folder / MANIFEST).write_text(json.dumps({**manifest, "checksum": checksum(manifest)}))
     learner.practice.saved()
 
 
@@ -87,14 +87,14 @@ def read_learner(directory: Path, learner: Learner) -> None:
         raise DamagedStateError(f"learner state {directory} is incomplete ({str(error).splitlines()[0]}): it is damaged, start without it") from error
 
 
-def _checksum(manifest: dict[str, Any]) -> str:
+def checksum(manifest: dict[str, Any]) -> str:
     """Of all that the manifest says, as it is read back."""
     return hashlib.sha256(json.dumps(json.loads(json.dumps(manifest)), sort_keys=True).encode()).hexdigest()
 
 
 def _is_whole(manifest: dict[str, Any]) -> bool:
     """Whether the manifest matches its own checksum; earlier versions wrote none."""
-    return "checksum" not in manifest or manifest["checksum"] == _checksum({key: value for key, value in manifest.items() if key != "checksum"})
+    return "checksum" not in manifest or manifest["checksum"] == checksum({key: value for key, value in manifest.items() if key != "checksum"})
 
 
 def _write_once(snapshot: Snapshot, before: Path, folder: Path) -> None:

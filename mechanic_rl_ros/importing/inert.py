@@ -75,18 +75,16 @@ class Inert:
 
 
 class _Reader(pickle.Unpickler):
-    def __init__(self, program: bytes) -> None:
-        super().__init__(io.BytesIO(program))
-        self._kinds: dict[str, Any] = {"collections.OrderedDict": OrderedDict}
+    kinds: dict[str, Any]
 
     def find_class(self, module: str, name: str) -> Any:
         """Never imports."""
         called = f"{module}.{name}"
-        if called not in self._kinds:
-            if len(self._kinds) >= MAX_KINDS:
+        if called not in self.kinds:
+            if len(self.kinds) >= MAX_KINDS:
                 raise ValueError("too many classes")
-            self._kinds[called] = type("Inert", (Inert,), {"name": called})
-        return self._kinds[called]
+            self.kinds[called] = type("Inert", (Inert,), {"name": called})
+        return self.kinds[called]
 
     def persistent_load(self, pid: Any) -> Any:
         """A storage stays what the file says of it."""
@@ -154,7 +152,9 @@ class Archive:
                     raise UserError(f"file {path} has a structure of more than {MAX_PICKLE} bytes: it is refused")
                 program = archive.read(f"{self.root}data.pkl")
                 _require_honest(program, path)
-                self.content = _Reader(program).load()
+                reader = _Reader(io.BytesIO(program))
+                reader.kinds = {"collections.OrderedDict": OrderedDict}
+                self.content = reader.load()
         except OSError as error:
             raise UserError(f"cannot read {path} ({error.strerror}): give a .ckpt of diffusion_policy") from error
         except zipfile.BadZipFile as error:

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from mechanic_rl_ros import msg
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIql, FilteredIqlConfig
 from mechanic_rl_ros.algorithms.guard import PATIENCE
+from mechanic_rl_ros.algorithms.learner_state import checksum
 from mechanic_rl_ros.nodes import qos
 from mechanic_rl_ros.nodes.payloads import PayloadSender
 from mechanic_rl_ros.policy.acting import Actor
@@ -189,8 +190,9 @@ def change_state(folder, change, **entries):
     tensors = read_tensors((folder / "learner.safetensors").read_bytes(), "state", ValueError)
     data = save({**tensors, **change(tensors)})
     (folder / "learner.safetensors").write_bytes(data)
-    manifest = json.loads((folder / "learner.json").read_text())
-    (folder / "learner.json").write_text(json.dumps({**manifest, **entries, "sha256": hashlib.sha256(data).hexdigest()}))
+    manifest = {**json.loads((folder / "learner.json").read_text()), **entries, "sha256": hashlib.sha256(data).hexdigest()}
+    manifest["checksum"] = checksum({key: value for key, value in manifest.items() if key != "checksum"})
+    (folder / "learner.json").write_text(json.dumps(manifest))
 
 
 def flip_a_bit(state):
