@@ -140,18 +140,17 @@ class Actor:
                 return self.policy.resume(observation, samples, self._generator, previous, elapsed, delay, self.explore)
         return self.policy.sample(observation, samples, self._generator, self.explore)
 
-    def load(self, tensors: Mapping[str, Tensor], version: int, metadata: Mapping[str, Any] | None = None) -> None:
+    def load(self, tensors: Mapping[str, Tensor], version: int, metadata: Mapping[str, Any]) -> None:
         """Swaps the weights in place.
 
         Args:
             tensors: Of ``unpack_weights``: ``head.*``, and ``critic.*`` from a learner whose critics may choose.
             version: Their version.
-            metadata: Of ``unpack_weights``: ``encoder`` (fingerprint) and ``prefers_best_of_n``.
+            metadata: Of ``unpack_weights``: ``encoder`` (fingerprint of the encoder that they were trained with) and, false when left out, ``prefers_best_of_n``.
 
         Raises:
-            WeightsError: A tensor is missing, misshapen, not finite, or was trained with another encoder. The old weights stay.
+            WeightsError: A tensor is missing, misshapen, not finite, or they do not say that they were trained with this encoder. The old weights stay.
         """
-        metadata = metadata or {}
         critic = self.critic if any(name.startswith("critic.") for name in tensors) else None
         check_tensors(tensors, weight_shapes(self.policy, critic), f"weights version {version}", WeightsError)
         if metadata.get("encoder") != self.fingerprint:

@@ -23,7 +23,7 @@ SHORTEST_S = 0.001  # s that the part of a stop between its ramps takes at least
 APPROACH_S = 0.25
 
 STEP = 0.8 * limits.JERK * 0.001  # rad/s^2 by which acceleration may step: within the robot's millisecond, jerk keeps its limit
-DECELERATION = np.minimum(limits.DECELERATION, 6.0)  # rad/s^2, of the bound on a wish near a position limit
+APPROACH_DECELERATION = np.minimum(limits.DECELERATION, 6.0)  # rad/s^2, of the bound on a wish near a position limit
 
 _Joints = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ class JointLimiter:
     def _allowed(self, q: _Joints, v: _Joints, wish: _Joints) -> tuple[_Joints, list[str]]:
         """``wish`` scaled towards zero until every joint may go so fast, so that it keeps its direction."""
         ahead = q + self._period * v
-        low, high = limits.velocity_bounds(ahead, self._bounds.position_margin, DECELERATION)
+        low, high = limits.velocity_bounds(ahead, self._bounds.position_margin, APPROACH_DECELERATION)
         above = np.maximum(limits.POSITION_UPPER - self._bounds.position_margin - ahead, 0.0) / APPROACH_S
         below = np.maximum(ahead - limits.POSITION_LOWER - self._bounds.position_margin, 0.0) / APPROACH_S
         size, near = np.abs(wish), np.where(wish > 0.0, above, below)

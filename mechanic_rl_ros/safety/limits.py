@@ -156,6 +156,7 @@ def velocity_bounds(
     """
     above = np.maximum(POSITION_UPPER - margin - q, 0.0)
     below = np.maximum(q - POSITION_LOWER - margin, 0.0)
+    # Of few numbers np.clip takes twice as long, here and wherever the arm is looked after in every period.
     upper = np.minimum(np.maximum(np.sqrt(2.0 * deceleration * above) - VELOCITY_OFFSET, 0.0), VELOCITY)
     lower = -np.minimum(np.maximum(np.sqrt(2.0 * deceleration * below) - VELOCITY_OFFSET, 0.0), VELOCITY)
     return lower, upper

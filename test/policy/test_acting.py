@@ -187,7 +187,7 @@ def test_missing_tensors_are_refused(checkpoint):
     tensors = dict(acting_tensors(actor.policy, actor.critic))
     tensors.pop("head.leave.bias")
     with pytest.raises(WeightsError, match="missing"):
-        actor.load(tensors, 9)
+        actor.load(tensors, 9, {"encoder": actor.fingerprint})
 
 
 @pytest.mark.parametrize("cut", [0, 7, 8, 100, -1])
