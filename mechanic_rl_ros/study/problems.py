@@ -52,8 +52,10 @@ PROBLEMS = {
     "lift": Problem("lift", shipped=True),
     "push": Problem("push", shipped=True),
     "reach": Problem("reach", shipped=True),
-    # Held out: no setting was searched on it. It is `lift` all the same, and one choice was confirmed by what it showed (benchmark/results/study.md).
-    "held-out": Problem("lift", latency=0.09, noise=0.35, demonstrations=40, base_seed=7),
+    # Held out: nobody had seen what any optimizer does on it when the tuner and everything else was chosen.
+    "held-out": Problem("push", latency=0.08, noise=0.3, demonstrations=40, base_seed=11),
+    # Was held out, until one choice was confirmed by what it showed (benchmark/results/study.md).
+    "lift-late": Problem("lift", latency=0.09, noise=0.35, demonstrations=40, base_seed=7),
     # In other conditions. Of another width there is no policy yet: it is cloned on the encoders of the shipped one, as one of the same width is.
     "lift-gradient-1e-3": Problem("lift", gradient=1e-3, base="lift", like="lift"),
     "lift-gradient-1e3": Problem("lift", gradient=1e3, base="lift", like="lift"),

@@ -48,11 +48,11 @@ class StudySettings:
 
     def say(self, problem: str, learner: str | None = None) -> dict[str, int | str]:
         """What a result depends on, as plain data that lies beside it. Looks on the way change nothing."""
-        base = sha256((base_policy(problem, self.folder / "bases") / WEIGHTS).read_bytes())
-        said: dict[str, int | str] = {"episodes": self.episodes, "scenes": self.scenes, "first_scene": self.first_scene, "base": base.hexdigest()[:12]}
+        said: dict[str, int | str] = {"episodes": self.episodes, "scenes": self.scenes, "first_scene": self.first_scene}
+        said["problem"] = _digest_of(problem_of(problem))
+        said["base"] = _digest((base_policy(problem, self.folder / "bases") / WEIGHTS).read_bytes())
         if learner is not None:
-            config = json.dumps(asdict(learner_of(learner).Config.from_yaml()), sort_keys=True)
-            said["config"] = sha256(config.encode()).hexdigest()[:12]
+            said["config"] = _digest_of(learner_of(learner).Config.from_yaml())
         return said
 
 
@@ -193,6 +193,14 @@ def base_outcomes(settings: StudySettings, problem: str, workers: int, check: bo
     if check:
         require_same(settings.say(problem), record, path)
     return [bool(outcome) for outcome in record["outcomes"]]
+
+
+def _digest_of(settings: Any) -> str:
+    return _digest(json.dumps(asdict(settings), sort_keys=True).encode())
+
+
+def _digest(content: bytes) -> str:
+    return sha256(content).hexdigest()[:12]
 
 
 def _start() -> None:

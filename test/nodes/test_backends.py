@@ -273,7 +273,7 @@ def test_crisp_leads_the_hand_along_the_trajectory(ros):
     def places():
         return np.array([[pose.pose.position.x, pose.pose.position.y, pose.pose.position.z] for pose in poses]).reshape(-1, 3)
 
-    bench.probe.wait_for(lambda: len(poses) and np.allclose(places()[-1], end, atol=1e-9), "the end of the trajectory")
+    bench.probe.wait_for(lambda: len(poses) and np.allclose(places()[-1], end, rtol=0.0, atol=1e-13), "the end of the trajectory")
     ways = np.linalg.norm(places() - begin, axis=1) / np.linalg.norm(end - begin)
     assert ways[0] < 0.2, "it begins where the arm is"
     assert (np.diff(ways) > -1e-9).all()

@@ -43,16 +43,33 @@ def test_an_optimizer_that_refuses_to_go_on_has_ruined_its_network():
         Averaged(optimizer, [parameter], lambda steps: 1.0).step()
 
 
-@pytest.mark.parametrize("changed", ["base", "config"])
+@pytest.mark.parametrize("changed", ["base", "config", "problem"])
 def test_results_of_another_base_policy_or_other_settings_are_kept_apart(settings, changed, monkeypatch):
     run = Run("lift", Cell("relative"), 0)
     make_run(settings, run)
     run_all(settings, [run], 1, lambda run, record: pytest.fail("it is there"))
-    path = run.path(settings.folder) if changed == "config" else settings.folder / "lift" / "base.json"
+    path = settings.folder / "lift" / "base.json" if changed == "base" else run.path(settings.folder)
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "settings": {**record["settings"], changed: "0123456789ab"}}))
     with pytest.raises(UserError, match=f"was made with {changed} 0123456789ab"):
-        run_all(settings, [run], 1, lambda run, record: None) if changed == "config" else base_outcomes(settings, "lift", 1)
+        base_outcomes(settings, "lift", 1) if changed == "base" else run_all(settings, [run], 1, lambda run, record: None)
+
+
+@pytest.mark.parametrize("name", ["lift-batch-512", "lift-gradient-1e3"])
+def test_a_condition_of_a_problem_reaches_the_learner(settings, monkeypatch, name):
+    seen = []
+
+    def practise(base, config, seed, episodes, latency, watch, factory, begun):
+        parameter = torch.nn.Parameter(torch.ones(1))
+        tuner = factory([parameter], "critic")
+        parameter.grad = torch.ones(1)
+        tuner.step()
+        seen.append((config.batch_size, float(parameter.grad)))
+        raise Ruined("enough was seen")
+
+    monkeypatch.setattr(runs, "practise", practise)
+    make_run(settings, Run(name, Cell("relative"), 0))
+    assert seen == [(512, 1.0) if name == "lift-batch-512" else (128, 1e3)]
 
 
 def test_the_average_that_the_authors_of_dog_ask_for_is_theirs():

@@ -102,7 +102,7 @@ def assert_same_way(parameters, others, tolerance, start):
         way = (b - begin).detach()
         least = (2.0**-24 if a.dtype == torch.float32 else 0.0) * float(b.detach().norm())  # parameters of single precision are no nearer
         assert 1e3 * least < float(way.norm())
-        assert float((a.double() - b).norm()) < tolerance * float(way.norm()) + least
+        assert float((a.detach().double() - b).norm()) < tolerance * float(way.norm()) + least
 
 
 @pytest.mark.parametrize("base", [name for name in BASES if "looks" not in name])
