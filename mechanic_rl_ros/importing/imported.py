@@ -105,3 +105,27 @@ def unet_tensor(name: str, tensor: Tensor, config: PolicyConfig, columns: Tensor
             )
         return {f"{stem}by_step.weight": tensor[:, :width], f"{stem}by_observation.weight": tensor[:, width:][:, columns]}
     return {ours.replace("cond_encoder.1.bias", "by_step.bias"): tensor}
+
+
+_STAGES = {"0": "conv1", "1": "bn1", **{str(4 + k): f"layer{1 + k}" for k in range(4)}}
+
+
+def keypoint_encoder_tensor(key: str, name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """A tensor of the published ResNet with spatial softmax under our name.
+
+    Coordinates there are in pairs, x and y of every keypoint; here all x come first.
+
+    Args:
+        key: Of the encoder.
+        name: There, as LeRobot calls it: ``backbone.<stage>...``, ``pool.nets...``, ``out...``.
+        tensor: Of that name.
+    """
+    if name == "pool.pos_grid" or name.endswith("num_batches_tracked"):
+        return {}
+    if name.startswith("backbone.") and name.count(".") >= 2:
+        _, stage, rest = name.split(".", 2)
+        return {f"encoders.{key}.backbone.{_STAGES.get(stage, stage)}.{rest}": tensor.float()}
+    if name == "out.weight" and tensor.dim() == 2:
+        tensor = torch.cat([tensor[:, 0::2], tensor[:, 1::2]], dim=1)
+    renamed = name.replace("pool.nets.", "keypoints.").replace("out.", "leave.")
+    return {f"encoders.{key}.{renamed}": tensor.float()}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.importing.imported import Imported, camera_keys, set_colours, unet_tensor
+from mechanic_rl_ros.importing.imported import Imported, camera_keys, keypoint_encoder_tensor, set_colours, unet_tensor
 from mechanic_rl_ros.policy.checkpoint import policy_shapes
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.part_config import ResnetEncoderConfig, UnetDenoiserConfig
@@ -99,7 +99,7 @@ def _features(settings: dict[str, Any], folder: Path) -> tuple[dict[str, tuple[i
 
 def _config(s: dict[str, Any], shapes: dict[str, tuple[int, ...]], cameras: tuple[str, ...], folder: Path) -> PolicyConfig:
     refused = {
-        "resize_shape": s.get("resize_shape") is not None,
+        "resize_shape": any(s.get("resize_shape") not in (None, list(shape[1:])) for shape in shapes.values() if len(shape) == 3),
         "vision_backbone": s.get("vision_backbone") not in ("resnet18", "resnet34"),
         "beta_start": s.get("beta_start", BETA_START) != BETA_START,
         "beta_end": s.get("beta_end", BETA_END) != BETA_END,
@@ -272,13 +272,4 @@ def _encoder_tensor(name: str, tensor: Tensor, config: PolicyConfig) -> dict[str
     if not config.encoder.shared:  # type: ignore[union-attr]
         index, _, name = name.partition(".")
         key = config.cameras[int(index)] if index.isdigit() and int(index) < len(config.cameras) else f"camera {index}"
-    if name == "pool.pos_grid" or name.endswith("num_batches_tracked"):
-        return {}
-    stages = {"0": "conv1", "1": "bn1", **{str(4 + k): f"layer{1 + k}" for k in range(4)}}
-    if name.startswith("backbone.") and name.count(".") >= 2:
-        _, stage, rest = name.split(".", 2)
-        return {f"encoders.{key}.backbone.{stages.get(stage, stage)}.{rest}": tensor.float()}
-    if name == "out.weight" and tensor.dim() == 2:
-        tensor = torch.cat([tensor[:, 0::2], tensor[:, 1::2]], dim=1)
-    renamed = name.replace("pool.nets.", "keypoints.").replace("out.", "leave.")
-    return {f"encoders.{key}.{renamed}": tensor.float()}
+    return keypoint_encoder_tensor(key, name, tensor)

@@ -1,22 +1,22 @@
-"""Opens a ``.ckpt`` of diffusion_policy (Chi et al. 2023): the U-Net image policy with one ResNet per camera, or one for all.
+"""Opens a ``.ckpt`` of diffusion_policy (Chi et al. 2023): its two U-Net policies of images.
 
-Its configuration and its weights, the EMA where there is one, are read without running the pickle. A frame is the features of all cameras, then all low-dimensional
-observations, each in alphabetical order.
+The image policy has ResNets of torchvision, one per camera or one for all; the hybrid one, with encoders of robomimic, a ResNet-18 with spatial softmax per
+camera. Configuration and weights, the EMA where there is one, are read without running the pickle. A frame is the features of all cameras, then all
+low-dimensional observations, each in alphabetical order; in the hybrid policy all of them come in the order of its configuration.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.importing.imported import Imported, camera_keys, set_colours, unet_tensor
+from mechanic_rl_ros.importing.imported import Imported, camera_keys, keypoint_encoder_tensor, set_colours, unet_tensor
 from mechanic_rl_ros.importing.inert import Archive, plain
+from mechanic_rl_ros.importing.settings import Settings
 from mechanic_rl_ros.policy.checkpoint import policy_shapes
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.part_config import ResnetEncoderConfig, UnetDenoiserConfig
@@ -25,8 +25,10 @@ from mechanic_rl_ros.policy.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
 from mechanic_rl_ros.policy.schedule import BETA_END, BETA_START, NoiseSchedule
 from mechanic_rl_ros.policy.tensors import check_tensors
 
-POLICY = "diffusion_unet_image_policy.DiffusionUnetImagePolicy"
+IMAGE = "diffusion_unet_image_policy.DiffusionUnetImagePolicy"
+HYBRID = "diffusion_unet_hybrid_image_policy.DiffusionUnetHybridImagePolicy"
 ENCODER = "multi_image_obs_encoder.MultiImageObsEncoder"
+CROP = [76, 76]  # of the hybrid policy, where its configuration is silent
 LARGEST = 4096  # of a side of an image, and numbers in another observation
 
 
@@ -47,62 +49,21 @@ def read_stanford(path: Path, cameras: dict[str, str] | None = None) -> Imported
     if not isinstance(records, dict) or "cfg" not in content:
         raise UserError(f"file {path} holds no workspace of diffusion_policy: give one of its checkpoints")
     try:
-        settings = _Settings(plain(content["cfg"]), path)
+        settings = Settings(plain(content["cfg"]), path)
     except ValueError as error:
         raise UserError(f"file {path} has {error}: get a fresh copy") from error
     images, states = _observations(settings)
     sources = camera_keys(list(images), cameras or {}, f"file {path}")
-    config = _config(settings, tuple(sources), sum(states.values()))
+    config = _config(settings, images, tuple(sources), sum(states.values()))
     tensors = archive.tensors(records)
-    policy = _weights(tensors, config, sources, f"file {path}")
+    columns = _columns(settings, config, images, states)
+    policy = _weights(tensors, config, sources, columns, f"file {path}")
     _set_normalisers(policy, tensors, config, sources, states, settings)
     check_tensors(policy, policy_shapes(config), f"file {path}")
     return Imported(config, policy, sources, {key: images[name] for key, name in sources.items()})
 
 
-class _Settings:
-    """A configuration with references such as ``${horizon}`` followed."""
-
-    def __init__(self, data: Any, path: Path) -> None:
-        self.data, self.path = data, path
-
-    def get(self, name: str, default: Any = None, depth: int = 0) -> Any:
-        """Value at a dotted name."""
-        value = self.data
-        for part in name.split("."):
-            value = self._followed(value.get(part) if isinstance(value, dict) else None, depth)
-        return default if value is None else value
-
-    def _followed(self, value: Any, depth: int) -> Any:
-        reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
-        if reference is None:
-            return value
-        return self.get(reference[1], depth=depth + 1) if depth < 8 else None
-
-    def flag(self, name: str, default: bool) -> bool:
-        """True or false at a dotted name.
-
-        Raises:
-            UserError: It is something else.
-        """
-        value = self.get(name, default)
-        if not isinstance(value, bool):
-            raise UserError(f"{self.path}: {name} is {value!r}, neither true nor false: get a fresh copy of the checkpoint")
-        return value
-
-    def need(self, name: str, kind: type) -> Any:
-        """Value at a dotted name, of a kind.
-
-        Raises:
-            UserError: There is none.
-        """
-        value = self.get(name)
-        if not isinstance(value, kind):
-            raise UserError(f"{self.path}: its configuration has no valid {name}: get a fresh copy of the checkpoint")
-        return value
-
-
-def _observations(settings: _Settings) -> tuple[dict[str, tuple[int, int]], dict[str, int]]:
+def _observations(settings: Settings) -> tuple[dict[str, tuple[int, int]], dict[str, int]]:
     """Height and width of every image and length of every other observation, in alphabetical order."""
     images, states = {}, {}
     for name, item in sorted(settings.need("shape_meta.obs", dict).items()):
@@ -119,14 +80,14 @@ def _observations(settings: _Settings) -> tuple[dict[str, tuple[int, int]], dict
     return images, states
 
 
-def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyConfig:
-    noise = "policy.noise_scheduler"
+def _is_hybrid(settings: Settings) -> bool:
+    return str(settings.get("policy._target_")).endswith(HYBRID)
+
+
+def _require_supported(s: Settings, images: dict[str, tuple[int, int]]) -> None:
+    noise, encoder = "policy.noise_scheduler", "policy.obs_encoder"
     refused = {
-        "policy._target_": not str(s.get("policy._target_")).endswith(POLICY),
-        "policy.obs_encoder._target_": not str(s.get("policy.obs_encoder._target_")).endswith(ENCODER),
-        "policy.obs_encoder.rgb_model.name": s.get("policy.obs_encoder.rgb_model.name") not in ("resnet18", "resnet34"),
-        "policy.obs_encoder.resize_shape": s.get("policy.obs_encoder.resize_shape") is not None,
-        "policy.obs_encoder.crop_shape": not _is_crop(s.get("policy.obs_encoder.crop_shape")),
+        "policy._target_": not str(s.get("policy._target_")).endswith((IMAGE, HYBRID)),
         "policy.obs_as_global_cond": s.get("policy.obs_as_global_cond", True) is not True,
         f"{noise}._target_": str(s.get(f"{noise}._target_")).rsplit(".", 1)[-1] not in ("DDPMScheduler", "DDIMScheduler"),
         f"{noise}.beta_schedule": s.get(f"{noise}.beta_schedule") not in ("squaredcos_cap_v2", "linear"),
@@ -140,33 +101,58 @@ def _config(s: _Settings, cameras: tuple[str, ...], state_dim: int) -> PolicyCon
         f"{noise}.set_alpha_to_one": s.get(f"{noise}.set_alpha_to_one", True) is not True,
         f"{noise}.steps_offset": s.get(f"{noise}.steps_offset", 0) != 0,
     }
+    if _is_hybrid(s):
+        refused["policy.crop_shape"] = not _is_crop(s.get("policy.crop_shape"))
+    else:
+        sizes = [list(size) for size in images.values()]
+        refused |= {
+            f"{encoder}._target_": not str(s.get(f"{encoder}._target_")).endswith(ENCODER),
+            f"{encoder}.rgb_model.name": s.get(f"{encoder}.rgb_model.name") not in ("resnet18", "resnet34"),
+            f"{encoder}.resize_shape": any(s.get(f"{encoder}.resize_shape", size) != size for size in sizes),
+            f"{encoder}.crop_shape": not _is_crop(s.get(f"{encoder}.crop_shape")),
+        }
     for name in (name for name, bad in refused.items() if bad):
-        raise UserError(f"{s.path}: {name} {s.get(name)!r} is not supported: only the U-Net image policy with ResNets of torchvision can be imported")
+        raise UserError(
+            f"{s.path}: {name} {s.get(name)!r} is not supported: only U-Net policies of images can be imported, of which docs/policies.md tells more"
+        )
+
+
+def _encoder(s: Settings) -> ResnetEncoderConfig:
+    if _is_hybrid(s):
+        crop = s.get("policy.crop_shape") if "crop_shape" in s.need("policy", dict) else CROP
+        return ResnetEncoderConfig(group=16 if s.flag("policy.obs_encoder_group_norm", False) else 0, crop=tuple(crop) if crop else (0, 0))
+    crop = s.get("policy.obs_encoder.crop_shape")
+    return ResnetEncoderConfig(
+        layers=int(s.need("policy.obs_encoder.rgb_model.name", str).removeprefix("resnet")),
+        keypoints=0,
+        group=16 if s.flag("policy.obs_encoder.use_group_norm", False) else 0,
+        crop=tuple(crop) if crop else (0, 0),
+        shared=s.flag("policy.obs_encoder.share_rgb_model", False),
+    )
+
+
+def _config(s: Settings, images: dict[str, tuple[int, int]], cameras: tuple[str, ...], state_dim: int) -> PolicyConfig:
+    _require_supported(s, images)
+    noise = "policy.noise_scheduler"
     action = s.need("shape_meta.action.shape", list)
     if len(action) != 1:
         raise UserError(f"{s.path}: its action has shape {action}: only a vector can be imported")
-    crop, steps = s.get("policy.obs_encoder.crop_shape"), s.need(f"{noise}.num_train_timesteps", int)
+    steps, horizon = s.need(f"{noise}.num_train_timesteps", int), s.of_policy("n_obs_steps")
     config = PolicyConfig(
         cameras=cameras,
         state_dim=state_dim,
         action_dim=action[0],
-        observation_horizon=s.need("n_obs_steps", int),
-        prediction_horizon=s.need("horizon", int),
-        action_horizon=s.need("n_action_steps", int),
-        past_actions=s.need("n_obs_steps", int) - 1,
-        encoder=ResnetEncoderConfig(
-            layers=int(s.need("policy.obs_encoder.rgb_model.name", str).removeprefix("resnet")),
-            keypoints=0,
-            group=16 if s.flag("policy.obs_encoder.use_group_norm", False) else 0,
-            crop=(crop[0], crop[1]) if crop else (0, 0),
-            shared=s.flag("policy.obs_encoder.share_rgb_model", False),
-        ),
+        observation_horizon=horizon,
+        prediction_horizon=s.of_policy("horizon"),
+        action_horizon=s.of_policy("n_action_steps"),
+        past_actions=horizon - 1,
+        encoder=_encoder(s),
         head=UnetDenoiserConfig(
             widths=tuple(s.need("policy.down_dims", list)),
             kernel=s.need("policy.kernel_size", int),
             groups=s.need("policy.n_groups", int),
             step_width=s.need("policy.diffusion_step_embed_dim", int),
-            scales=s.flag("policy.cond_predict_scale", False),
+            scales=s.flag("policy.cond_predict_scale", True),
         ),
         schedule=NoiseSchedule(
             curve="linear" if s.get(f"{noise}.beta_schedule") == "linear" else "squared_cosine",
@@ -187,20 +173,45 @@ def _is_crop(crop: object) -> bool:
     return crop is None or (isinstance(crop, list) and len(crop) == 2 and all(type(size) is int for size in crop))
 
 
-def _weights(tensors: dict[str, Tensor], config: PolicyConfig, sources: dict[str, str], what: str) -> dict[str, Tensor]:
+def _columns(settings: Settings, config: PolicyConfig, images: dict[str, tuple[int, int]], states: dict[str, int]) -> Tensor:
+    """For every number of our observation, its place in theirs."""
+    ours = {**dict.fromkeys(images, config.encoder.features), **states}
+    theirs = settings.need("shape_meta.obs", dict) if _is_hybrid(settings) else ours
+    places, begin = {}, 0
+    for name in theirs:
+        places[name], begin = torch.arange(begin, begin + ours[name]), begin + ours[name]
+    frame = torch.cat([places[name] for name in ours])
+    return torch.cat([frame + k * config.frame_dim for k in range(config.observation_horizon)])
+
+
+def _weights(tensors: dict[str, Tensor], config: PolicyConfig, sources: dict[str, str], columns: Tensor, what: str) -> dict[str, Tensor]:
     keys = {"rgb": SHARED, **{name: key for key, name in sources.items()}}
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name.startswith("model."):
-            found.update(unet_tensor(name.removeprefix("model."), tensor.float(), config, torch.arange(config.observation_dim), what))
+            found.update(unet_tensor(name.removeprefix("model."), tensor.float(), config, columns, what))
         elif name.startswith("obs_encoder.key_model_map.") and not name.endswith("num_batches_tracked"):
             key, _, rest = name.removeprefix("obs_encoder.key_model_map.").partition(".")
             found[f"encoders.{keys.get(key, key)}.backbone.{rest}"] = tensor.float()
+        elif name.startswith("obs_encoder.obs_nets."):
+            key, _, rest = name.removeprefix("obs_encoder.obs_nets.").partition(".")
+            found.update(_hybrid_tensor(keys.get(key, key), rest, tensor, what))
     return found
 
 
+_HYBRID = {"nets.0.nets.": "backbone.", "nets.1.nets.": "pool.nets.", "nets.3.": "out."}
+"""Parts of robomimic's encoder, as LeRobot calls the same ones. It names most of them twice; the other names are left out."""
+
+
+def _hybrid_tensor(key: str, name: str, tensor: Tensor, what: str) -> dict[str, Tensor]:
+    if name == "nets.1.temperature" and not bool((tensor == 1.0).all()):
+        raise UserError(f"{what}: its spatial softmax has a temperature of {float(tensor.flatten()[0]):g}, which is not supported: train with 1")
+    part = next((part for part in _HYBRID if name.startswith(part)), None)
+    return keypoint_encoder_tensor(key, _HYBRID[part] + name.removeprefix(part), tensor) if part else {}
+
+
 def _set_normalisers(
-    policy: dict[str, Tensor], tensors: dict[str, Tensor], config: PolicyConfig, sources: dict[str, str], states: dict[str, int], settings: _Settings
+    policy: dict[str, Tensor], tensors: dict[str, Tensor], config: PolicyConfig, sources: dict[str, str], states: dict[str, int], settings: Settings
 ) -> None:
     def affine(name: str, size: int) -> tuple[Tensor, Tensor]:
         """Offset and scale of (value - offset) / scale; there it is scale x value + offset."""

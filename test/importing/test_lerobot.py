@@ -71,6 +71,12 @@ def test_actions_leave_in_the_units_of_the_training_data(published, tmp_path):
     torch.testing.assert_close(mean + deviation, high, atol=1e-6, rtol=1e-6)
 
 
+def test_images_that_are_of_the_size_already_need_no_resizing(published, tmp_path):
+    settings = published.make_settings(resize_shape=[48, 48])
+    folder = published.write_folder(tmp_path / "policy", settings, published.make_tensors(settings), published.make_statistics())
+    assert read_lerobot(folder).image_sizes["front"] == (48, 48)
+
+
 def test_horizons_schedule_and_cameras_are_those_of_the_original(published, tmp_path):
     settings = published.make_settings(num_inference_steps=5, noise_scheduler_type="DDIM")
     folder = published.write_folder(tmp_path / "policy", settings, published.make_tensors(settings), published.make_statistics())

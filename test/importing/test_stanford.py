@@ -173,6 +173,85 @@ def test_an_imported_policy_predicts_the_noise_of_the_original(published, foreig
     assert (imported.config.past_actions, imported.config.schedule.visited) == (1, [15, 10, 5, 0])
 
 
+def make_hybrid():
+    """Configuration of the policy with encoders of robomimic; its observations are not in alphabetical order, and mixed."""
+    settings = make_settings()
+    policy = settings["policy"]
+    del policy["obs_encoder"]
+    policy["_target_"] = "diffusion_policy.policy.diffusion_unet_hybrid_image_policy.DiffusionUnetHybridImagePolicy"
+    policy |= {"crop_shape": [40, 44], "obs_encoder_group_norm": True, "eval_fixed_crop": True}
+    observations = settings["shape_meta"]["obs"]
+    settings["shape_meta"]["obs"] = {name: observations[name] for name in ("wrist", "tcp", "front", "finger")}
+    return settings
+
+
+def make_hybrid_tensors(published, settings):
+    """Its weights; robomimic keeps most parts of an encoder under two names."""
+    image = make_settings()
+    tensors = {name: tensor for name, tensor in make_tensors(published, image).items() if not name.startswith(("model.", "obs_encoder."))}
+    s = {"down_dims": [16, 32], "diffusion_step_embed_dim": 16, "kernel_size": 5, "use_film_scale_modulation": True}
+    tensors |= {f"model.{name}": tensor for name, tensor in published.make_unet(s, 4, 16 + 2 * (4 + 2 * 64)).items()}
+    theirs = {"backbone.": "nets.0.nets.", "pool.nets.": "nets.1.nets.", "out.": "nets.3."}
+    own = {}
+    for key in ("front", "wrist"):
+        own[key] = published._encoder({"vision_backbone": "resnet18", "use_group_norm": True}, 32)
+        for name, tensor in own[key].items():
+            for part in (part for part in theirs if name.startswith(part)):
+                tensors[f"obs_encoder.obs_nets.{key}.{theirs[part]}{name.removeprefix(part)}"] = tensor
+                if part == "backbone.":
+                    tensors[f"obs_encoder.obs_nets.{key}.backbone.nets.{name.removeprefix(part)}"] = tensor
+        tensors[f"obs_encoder.obs_nets.{key}.nets.1.temperature"] = torch.ones(1)
+        tensors[f"obs_encoder.obs_nets.{key}.nets.1.pos_x"] = torch.zeros(1, 4)
+    return tensors, own
+
+
+def test_a_policy_with_encoders_of_robomimic_predicts_the_noise_of_the_original(published, foreign, tmp_path):
+    settings = make_hybrid()
+    tensors, encoders = make_hybrid_tensors(published, settings)
+    imported = read_stanford(foreign.write(tmp_path / "latest.ckpt", settings, tensors))
+    policy = Policy(imported.config).eval()
+    policy.load_state_dict(imported.policy)
+    images = {key: torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8) for key in ("front", "wrist")}
+    values, noisy, step = {"finger": torch.rand(2, 1), "tcp": torch.rand(2, 3)}, torch.randn(1, 8, 4), torch.tensor([7])
+    s = {"crop_shape": [40, 44], "use_group_norm": True, "vision_backbone": "resnet18"}
+    parts = []
+    for name in settings["shape_meta"]["obs"]:
+        if name in images:
+            parts.append(published.encode(encoders[name], s, images[name] / 255.0 * 2.0 - 1.0))
+        else:
+            parts.append(values[name] * tensors[f"normalizer.params_dict.{name}.scale"] + tensors[f"normalizer.params_dict.{name}.offset"])
+    s = {"diffusion_step_embed_dim": 16, "kernel_size": 5, "n_groups": 8, "down_dims": [16, 32], "use_film_scale_modulation": True}
+    unet = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    with torch.no_grad():
+        frames = torch.cat([policy.encode(images), values["finger"], values["tcp"]], dim=1)
+        ours = policy.head(noisy, step, policy.observe(frames[None]))
+        theirs = published.predict_noise(unet, s, noisy, step, torch.cat(parts, dim=1).flatten()[None])
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert float(ours.std()) > 0.05
+
+
+def test_a_spatial_softmax_of_another_temperature_is_named(published, foreign, tmp_path):
+    settings = make_hybrid()
+    tensors, _ = make_hybrid_tensors(published, settings)
+    tensors["obs_encoder.obs_nets.wrist.nets.1.temperature"] = torch.full((1,), 0.5)
+    with pytest.raises(UserError, match=r"temperature of 0\.5, which is not supported"):
+        read_stanford(foreign.write(tmp_path / "latest.ckpt", settings, tensors))
+
+
+def test_what_the_policy_itself_says_of_horizons_counts(published, foreign, tmp_path):
+    """As where ``policy.n_action_steps`` was given on the command line; a sum such as its authors write cannot be read, and means the value outside."""
+    settings = make_settings(policy={"n_obs_steps": "${n_obs_steps}", "n_action_steps": 3})
+    tensors = make_tensors(published, settings)
+    assert read_stanford(foreign.write(tmp_path / "own.ckpt", settings, tensors)).config.action_horizon == 3
+    settings["policy"]["n_action_steps"] = "${eval:'${n_action_steps}+${n_latency_steps}'}"
+    assert read_stanford(foreign.write(tmp_path / "sum.ckpt", settings, tensors)).config.action_horizon == 4
+
+
+def test_images_that_are_of_the_size_already_need_no_resizing(published, foreign, tmp_path):
+    settings = make_settings(obs_encoder={"resize_shape": [48, 48]})
+    assert read_stanford(foreign.write(tmp_path / "latest.ckpt", settings, make_tensors(published, settings))).image_sizes["wrist"] == (48, 48)
+
+
 def test_nothing_in_the_file_is_run(tmp_path):
     class Trap:
         def __reduce__(self):
@@ -268,6 +347,7 @@ def test_a_configuration_without_end_is_refused(tmp_path):
         ({"obs_encoder": {"crop_shape": {"front": [40, 44], "wrist": [40, 44]}}}, "crop_shape .* not supported"),
         ({"obs_encoder": {"crop_shape": [40]}}, "crop_shape .* not supported"),
         ({"obs_encoder": {"use_group_norm": "x"}}, "use_group_norm is 'x', neither true nor false"),
+        ({"hybrid": True, "policy": {"crop_shape": [40]}}, r"policy.crop_shape \[40\] is not supported"),
         ({"noise_scheduler": {"clip_sample": 3.5}}, "clip_sample is 3.5, neither true nor false"),
         ({"noise_scheduler": {"beta_schedule": "sigmoid"}}, "beta_schedule 'sigmoid'"),
         ({"noise_scheduler": {"clip_sample_range": 2.0}}, "clip_sample_range 2.0 is not supported"),
@@ -284,7 +364,10 @@ def test_a_configuration_without_end_is_refused(tmp_path):
     ],
 )
 def test_what_cannot_be_imported_is_named_in_one_line(published, foreign, tmp_path, changes, words):
-    path = foreign.write(tmp_path / "latest.ckpt", make_settings(**changes), make_tensors(published, make_settings()))
+    settings = make_settings(**changes)
+    if changes.get("hybrid"):
+        settings["policy"]["_target_"] = make_hybrid()["policy"]["_target_"]
+    path = foreign.write(tmp_path / "latest.ckpt", settings, make_tensors(published, make_settings()))
     with pytest.raises(UserError, match=words) as refusal:
         read_stanford(path)
     assert "\n" not in str(refusal.value)
