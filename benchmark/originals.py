@@ -84,10 +84,10 @@ def noisy() -> Tensor:
     return torch.randn(1, HORIZON, ACTION, generator=generator())
 
 
-def observations() -> tuple[dict[str, Tensor], Tensor]:
-    """Two frames of both cameras, in [0, 255], and states."""
+def observations(frames: int = 2) -> tuple[dict[str, Tensor], Tensor]:
+    """Frames of both cameras, in [0, 255], and states."""
     g = torch.Generator().manual_seed(5)
-    return {key: torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8, generator=g) for key in IMAGES}, torch.rand(2, STATE, generator=g)
+    return {key: torch.randint(0, 256, (frames, 3, SIZE, SIZE), dtype=torch.uint8, generator=g) for key in IMAGES}, torch.rand(frames, STATE, generator=g)
 
 
 def lerobot_cases(folder: Path) -> Iterator[Case]:
@@ -158,13 +158,15 @@ def stanford_cases(folder: Path) -> Iterator[Case]:
     shapes = {key: {"shape": [3, SIZE, SIZE], "type": "rgb"} for key in IMAGES} | {"tcp": {"shape": [STATE - 1]}, "finger": {"shape": [1]}}
     shapes = {name: shapes[name] for name in ("tcp", "wrist", "finger", "front")}
     configs = Path(sys.path[0]) / "diffusion_policy" / "config"
-    image, hybrid = (f"train_diffusion_unet_{kind}_workspace" for kind in ("image", "hybrid"))
+    image, hybrid, transformer = (f"train_diffusion_{kind}_workspace" for kind in ("unet_image", "unet_hybrid", "transformer_hybrid"))
     small = {f"policy.{name}": value for name, value in UNET.items()}
     variants: dict[str, dict[str, Any]] = {
         image: {},
         f"{image}, smaller": small,
         hybrid: {},
         f"{hybrid}, smaller, BatchNorm, sample prediction": {**small, "policy.obs_encoder_group_norm": False, "policy.noise_scheduler.prediction_type": "sample"},
+        transformer: {"horizon": HORIZON},
+        f"{transformer}, smaller, three frames": {"horizon": HORIZON, "n_obs_steps": 3, "policy.n_layer": 3, "policy.n_emb": 64},
         f"{image}, one ResNet-34 for all, BatchNorm, no ImageNet norm, no FiLM scale, DDIM": {
             **small,
             "policy.obs_encoder.rgb_model.name": "resnet34", "policy.obs_encoder.share_rgb_model": True, "policy.obs_encoder.use_group_norm": False,
@@ -173,12 +175,12 @@ def stanford_cases(folder: Path) -> Iterator[Case]:
                                        "prediction_type": "sample", "clip_sample": True},
         },
     }  # fmt: skip
-    images, state = observations()
     for number, (name, own) in enumerate(variants.items()):
+        images, state = observations(own.get("n_obs_steps", 2))
         cfg = OmegaConf.load(configs / f"{name.partition(',')[0]}.yaml")
         del cfg["defaults"]
         cfg.task = {"name": "test", "shape_meta": {"obs": shapes, "action": {"shape": [ACTION]}}}
-        crop = "policy.crop_shape" if name.startswith(hybrid) else "policy.obs_encoder.crop_shape"
+        crop = "policy.crop_shape" if name.startswith((hybrid, transformer)) else "policy.obs_encoder.crop_shape"
         for key, value in {crop: [84, 84], **own}.items():
             OmegaConf.update(cfg, key, value, merge=False)
         torch.manual_seed(number)
@@ -197,10 +199,11 @@ def stanford_cases(folder: Path) -> Iterator[Case]:
         payload = {"cfg": cfg, "state_dicts": {"model": policy.state_dict(), "ema_model": policy.state_dict()}, "pickles": {"epoch": dill.dumps(3)}}
         torch.save(payload, place, pickle_module=dill)
         frames = {**{key: images[key] / 255.0 for key in IMAGES}, "finger": state[:, :1], "tcp": state[:, 1:]}
-        condition = policy.obs_encoder(policy.normalizer.normalize(frames)).reshape(1, -1)
-        noise = policy.model(noisy(), torch.tensor([STEP]), global_cond=condition)
+        seen = policy.obs_encoder(policy.normalizer.normalize(frames))
+        told = {"cond": seen[None]} if name.startswith(transformer) else {"global_cond": seen.reshape(1, -1)}
+        noise = policy.model(noisy(), torch.tensor([STEP]), **told)
         empty = torch.zeros(1, HORIZON, ACTION)
-        drawn = policy.conditional_sample(empty, empty.bool(), global_cond=condition, generator=generator())
+        drawn = policy.conditional_sample(empty, empty.bool(), generator=generator(), **told)
         yield Case(f"diffusion_policy, {name}", open_policy(place, {}), images, state, noise, policy.normalizer["action"].unnormalize(drawn))
 
 

@@ -293,7 +293,6 @@ class Learner(ABC):
         """Goes on from a snapshot, as a new version. Replay, random numbers and counters stay as they are; what is known of best-of-N was of other critics."""
         snapshot.put_back(self._trained(), self.tuners, self.numbers)
         self.gate = Gate()
-        self.scales.clear()
         self.version += 1
 
     def begin_at(self, version: int) -> None:
@@ -337,7 +336,7 @@ class Learner(ABC):
         """Continues where ``save`` was called, bit by bit.
 
         Raises:
-            UserError: The save is missing, damaged, or of another checkpoint.
+            UserError: The save is missing, damaged, or of another checkpoint. What was damaged may be restored in part: make a new learner then.
         """
         read_learner(Path(directory), self)
         self.scales.clear()

@@ -1,4 +1,4 @@
-"""A policy of other software in our terms, and the published U-Net under our names."""
+"""A policy of other software in our terms, and the published networks under our names."""
 
 from __future__ import annotations
 
@@ -105,6 +105,43 @@ def unet_tensor(name: str, tensor: Tensor, config: PolicyConfig, columns: Tensor
             )
         return {f"{stem}by_step.weight": tensor[:, :width], f"{stem}by_observation.weight": tensor[:, width:][:, columns]}
     return {ours.replace("cond_encoder.1.bias", "by_step.bias"): tensor}
+
+
+_TRANSFORMER = {
+    "input_emb": "enter",
+    "pos_emb": "action_places",
+    "cond_obs_emb": "frame",
+    "cond_pos_emb": "memory_places",
+    "encoder": "remember",
+    "decoder": "layers",
+    "ln_f": "norm",
+    "head": "leave",
+}
+
+
+def transformer_tensor(name: str, tensor: Tensor, columns: Tensor, what: str) -> dict[str, Tensor]:
+    """A tensor of the published time-series diffusion transformer under our name; nothing for a mask, which follows from the horizons.
+
+    Args:
+        name: There, without prefix.
+        tensor: Of that name.
+        columns: For every number of our frame, its place in theirs.
+        what: Name of the policy in messages.
+
+    Raises:
+        UserError: What reads a frame has another number of columns.
+    """
+    part, _, rest = name.partition(".")
+    if part in ("mask", "memory_mask", "_dummy_variable"):
+        return {}
+    if name == "cond_obs_emb.weight":
+        if tensor.dim() != 2 or tensor.shape[1] != len(columns):
+            raise UserError(
+                f"{what}: tensor {name} has shape {list(tensor.shape)}, but {len(columns)} columns are expected: its weights and its configuration "
+                "do not belong together"
+            )
+        tensor = tensor[:, columns]
+    return {".".join(filter(None, ("head", _TRANSFORMER.get(part, part), rest))): tensor}
 
 
 _STAGES = {"0": "conv1", "1": "bn1", **{str(4 + k): f"layer{1 + k}" for k in range(4)}}

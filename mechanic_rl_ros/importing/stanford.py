@@ -1,8 +1,8 @@
-"""Opens a ``.ckpt`` of diffusion_policy (Chi et al. 2023): its two U-Net policies of images.
+"""Opens a ``.ckpt`` of diffusion_policy (Chi et al. 2023): its policies of images.
 
-The image policy has ResNets of torchvision, one per camera or one for all; the hybrid one, with encoders of robomimic, a ResNet-18 with spatial softmax per
-camera. Configuration and weights, the EMA where there is one, are read without running the pickle. A frame is the features of all cameras, then all
-low-dimensional observations, each in alphabetical order; in the hybrid policy all of them come in the order of its configuration.
+The image policy has a U-Net and ResNets of torchvision, one per camera or one for all; the two hybrid ones, with encoders of robomimic, have a ResNet-18 with
+spatial softmax per camera and a U-Net or the transformer. Configuration and weights, the EMA where there is one, are read without running the pickle. A frame is
+the features of all cameras, then all low-dimensional observations, each in alphabetical order; in hybrid policies all of them come in the order of the configuration.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.importing.imported import Imported, camera_keys, keypoint_encoder_tensor, set_colours, unet_tensor
+from mechanic_rl_ros.importing.imported import Imported, camera_keys, keypoint_encoder_tensor, set_colours, transformer_tensor, unet_tensor
 from mechanic_rl_ros.importing.inert import Archive, plain
 from mechanic_rl_ros.importing.settings import Settings
 from mechanic_rl_ros.policy.checkpoint import policy_shapes
 from mechanic_rl_ros.policy.config import PolicyConfig
-from mechanic_rl_ros.policy.part_config import ResnetEncoderConfig, UnetDenoiserConfig
+from mechanic_rl_ros.policy.part_config import ResnetEncoderConfig, TransformerDenoiserConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.parts import SHARED
 from mechanic_rl_ros.policy.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
 from mechanic_rl_ros.policy.schedule import BETA_END, BETA_START, NoiseSchedule
@@ -27,6 +27,7 @@ from mechanic_rl_ros.policy.tensors import check_tensors
 
 IMAGE = "diffusion_unet_image_policy.DiffusionUnetImagePolicy"
 HYBRID = "diffusion_unet_hybrid_image_policy.DiffusionUnetHybridImagePolicy"
+TRANSFORMER = "diffusion_transformer_hybrid_image_policy.DiffusionTransformerHybridImagePolicy"
 ENCODER = "multi_image_obs_encoder.MultiImageObsEncoder"
 CROP = [76, 76]  # of the hybrid policy, where its configuration is silent
 LARGEST = 4096  # of a side of an image, and numbers in another observation
@@ -81,14 +82,23 @@ def _observations(settings: Settings) -> tuple[dict[str, tuple[int, int]], dict[
 
 
 def _is_hybrid(settings: Settings) -> bool:
-    return str(settings.get("policy._target_")).endswith(HYBRID)
+    return str(settings.get("policy._target_")).endswith((HYBRID, TRANSFORMER))
+
+
+def _is_transformer(settings: Settings) -> bool:
+    return str(settings.get("policy._target_")).endswith(TRANSFORMER)
 
 
 def _require_supported(s: Settings, images: dict[str, tuple[int, int]]) -> None:
     noise, encoder = "policy.noise_scheduler", "policy.obs_encoder"
     refused = {
-        "policy._target_": not str(s.get("policy._target_")).endswith((IMAGE, HYBRID)),
+        "policy._target_": not str(s.get("policy._target_")).endswith((IMAGE, HYBRID, TRANSFORMER)),
         "policy.obs_as_global_cond": s.get("policy.obs_as_global_cond", True) is not True,
+        "policy.obs_as_cond": s.get("policy.obs_as_cond", True) is not True,
+        "policy.time_as_cond": s.get("policy.time_as_cond", True) is not True,
+        "policy.causal_attn": s.get("policy.causal_attn", True) is not True,
+        "policy.n_cond_layers": s.get("policy.n_cond_layers", 0) != 0,
+        "policy.pred_action_steps_only": s.get("policy.pred_action_steps_only", False) is not False,
         f"{noise}._target_": str(s.get(f"{noise}._target_")).rsplit(".", 1)[-1] not in ("DDPMScheduler", "DDIMScheduler"),
         f"{noise}.beta_schedule": s.get(f"{noise}.beta_schedule") not in ("squaredcos_cap_v2", "linear"),
         f"{noise}.beta_start": s.get(f"{noise}.beta_start", BETA_START) != BETA_START,
@@ -131,6 +141,18 @@ def _encoder(s: Settings) -> ResnetEncoderConfig:
     )
 
 
+def _head(s: Settings) -> UnetDenoiserConfig | TransformerDenoiserConfig:
+    if _is_transformer(s):
+        return TransformerDenoiserConfig(layers=s.need("policy.n_layer", int), heads=s.need("policy.n_head", int), width=s.need("policy.n_emb", int))
+    return UnetDenoiserConfig(
+        widths=tuple(s.need("policy.down_dims", list)),
+        kernel=s.need("policy.kernel_size", int),
+        groups=s.need("policy.n_groups", int),
+        step_width=s.need("policy.diffusion_step_embed_dim", int),
+        scales=s.flag("policy.cond_predict_scale", True),
+    )
+
+
 def _config(s: Settings, images: dict[str, tuple[int, int]], cameras: tuple[str, ...], state_dim: int) -> PolicyConfig:
     _require_supported(s, images)
     noise = "policy.noise_scheduler"
@@ -147,13 +169,7 @@ def _config(s: Settings, images: dict[str, tuple[int, int]], cameras: tuple[str,
         action_horizon=s.of_policy("n_action_steps"),
         past_actions=horizon - 1,
         encoder=_encoder(s),
-        head=UnetDenoiserConfig(
-            widths=tuple(s.need("policy.down_dims", list)),
-            kernel=s.need("policy.kernel_size", int),
-            groups=s.need("policy.n_groups", int),
-            step_width=s.need("policy.diffusion_step_embed_dim", int),
-            scales=s.flag("policy.cond_predict_scale", True),
-        ),
+        head=_head(s),
         schedule=NoiseSchedule(
             curve="linear" if s.get(f"{noise}.beta_schedule") == "linear" else "squared_cosine",
             steps=steps,
@@ -174,22 +190,24 @@ def _is_crop(crop: object) -> bool:
 
 
 def _columns(settings: Settings, config: PolicyConfig, images: dict[str, tuple[int, int]], states: dict[str, int]) -> Tensor:
-    """For every number of our observation, its place in theirs."""
+    """For every number of our frame, its place in theirs."""
     ours = {**dict.fromkeys(images, config.encoder.features), **states}
     theirs = settings.need("shape_meta.obs", dict) if _is_hybrid(settings) else ours
     places, begin = {}, 0
     for name in theirs:
         places[name], begin = torch.arange(begin, begin + ours[name]), begin + ours[name]
-    frame = torch.cat([places[name] for name in ours])
-    return torch.cat([frame + k * config.frame_dim for k in range(config.observation_horizon)])
+    return torch.cat([places[name] for name in ours])
 
 
 def _weights(tensors: dict[str, Tensor], config: PolicyConfig, sources: dict[str, str], columns: Tensor, what: str) -> dict[str, Tensor]:
     keys = {"rgb": SHARED, **{name: key for key, name in sources.items()}}
     found: dict[str, Tensor] = {}
+    of_all_frames = torch.cat([columns + k * config.frame_dim for k in range(config.observation_horizon)])
     for name, tensor in tensors.items():
-        if name.startswith("model."):
-            found.update(unet_tensor(name.removeprefix("model."), tensor.float(), config, columns, what))
+        if name.startswith("model.") and isinstance(config.head, TransformerDenoiserConfig):
+            found.update(transformer_tensor(name.removeprefix("model."), tensor.float(), columns, what))
+        elif name.startswith("model."):
+            found.update(unet_tensor(name.removeprefix("model."), tensor.float(), config, of_all_frames, what))
         elif name.startswith("obs_encoder.key_model_map.") and not name.endswith("num_batches_tracked"):
             key, _, rest = name.removeprefix("obs_encoder.key_model_map.").partition(".")
             found[f"encoders.{keys.get(key, key)}.backbone.{rest}"] = tensor.float()

@@ -267,6 +267,13 @@ def test_the_scale_of_every_network_is_kept_after_every_update(learner):
     assert (told["scales_from"], told["scales"][0]) == (before + 3, seen[-1])
 
 
+def test_scales_that_were_not_told_before_a_rollback_are_told_after_it(learner):
+    learner.update()
+    told = scale_record(learner)
+    learner.go_back(learner.snapshot())
+    assert scale_record(learner) == told
+
+
 def test_a_checkpoint_without_demonstrations_is_refused(checkpoint):
     checkpoint.demonstrations = None
     with pytest.raises(UserError, match="demonstrations"):

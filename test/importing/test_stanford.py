@@ -1,5 +1,6 @@
 """A checkpoint of diffusion_policy is opened without running its pickle, and predicts what it predicted there."""
 
+import math
 import pickle
 import sys
 import types
@@ -173,6 +174,28 @@ def test_an_imported_policy_predicts_the_noise_of_the_original(published, foreig
     assert (imported.config.past_actions, imported.config.schedule.visited) == (1, [15, 10, 5, 0])
 
 
+class PublishedTransformer(torch.nn.Module):
+    """The time-series diffusion transformer with its published names: an action sees earlier ones, and the frames up to its own time."""
+
+    def __init__(self, frame, frames, horizon=8, action=4, width=16):
+        super().__init__()
+        self.input_emb, self.pos_emb = torch.nn.Linear(action, width), torch.nn.Parameter(torch.randn(1, horizon, width))
+        self.cond_obs_emb, self.cond_pos_emb = torch.nn.Linear(frame, width), torch.nn.Parameter(torch.randn(1, 1 + frames, width))
+        self.encoder = torch.nn.Sequential(torch.nn.Linear(width, 4 * width), torch.nn.Mish(), torch.nn.Linear(4 * width, width))
+        layer = torch.nn.TransformerDecoderLayer(width, 2, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        self.decoder, self.ln_f, self.head = torch.nn.TransformerDecoder(layer, 2), torch.nn.LayerNorm(width), torch.nn.Linear(width, action)
+        later = torch.full((horizon, horizon), float("-inf"))
+        self.register_buffer("mask", later.triu(1))
+        self.register_buffer("memory_mask", torch.full((horizon, 1 + frames), float("-inf")).triu(2))
+
+    def forward(self, noisy, step, frames):
+        half = self.input_emb.out_features // 2
+        angles = step[:, None] * torch.exp(-math.log(10000) / (half - 1) * torch.arange(half))
+        tokens = torch.cat([torch.cat([angles.sin(), angles.cos()], dim=1)[:, None], self.cond_obs_emb(frames)], dim=1)
+        memory = self.encoder(tokens + self.cond_pos_emb)
+        return self.head(self.ln_f(self.decoder(self.input_emb(noisy) + self.pos_emb, memory, self.mask, self.memory_mask)))
+
+
 def make_hybrid():
     """Configuration of the policy with encoders of robomimic; its observations are not in alphabetical order, and mixed."""
     settings = make_settings()
@@ -205,9 +228,22 @@ def make_hybrid_tensors(published, settings):
     return tensors, own
 
 
-def test_a_policy_with_encoders_of_robomimic_predicts_the_noise_of_the_original(published, foreign, tmp_path):
+def with_transformer(settings, tensors):
+    """The same with a transformer, and that."""
+    policy = settings["policy"]
+    policy["_target_"] = "diffusion_policy.policy.diffusion_transformer_hybrid_image_policy.DiffusionTransformerHybridImagePolicy"
+    policy |= {"n_layer": 2, "n_head": 2, "n_emb": 16, "n_cond_layers": 0, "causal_attn": True, "time_as_cond": True, "obs_as_cond": True}
+    network = PublishedTransformer(4 + 2 * 64, settings["n_obs_steps"])
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("model.")}
+    return {**tensors, **{f"model.{name}": tensor.detach() for name, tensor in network.state_dict().items()}}, network
+
+
+@pytest.mark.parametrize("head", ["unet", "transformer"])
+def test_a_policy_with_encoders_of_robomimic_predicts_the_noise_of_the_original(published, foreign, tmp_path, head):
     settings = make_hybrid()
     tensors, encoders = make_hybrid_tensors(published, settings)
+    if head == "transformer":
+        tensors, network = with_transformer(settings, tensors)
     imported = read_stanford(foreign.write(tmp_path / "latest.ckpt", settings, tensors))
     policy = Policy(imported.config).eval()
     policy.load_state_dict(imported.policy)
@@ -225,9 +261,27 @@ def test_a_policy_with_encoders_of_robomimic_predicts_the_noise_of_the_original(
     with torch.no_grad():
         frames = torch.cat([policy.encode(images), values["finger"], values["tcp"]], dim=1)
         ours = policy.head(noisy, step, policy.observe(frames[None]))
-        theirs = published.predict_noise(unet, s, noisy, step, torch.cat(parts, dim=1).flatten()[None])
+        seen = torch.cat(parts, dim=1)
+        theirs = network(noisy, step, seen[None]) if head == "transformer" else published.predict_noise(unet, s, noisy, step, seen.flatten()[None])
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     assert float(ours.std()) > 0.05
+
+
+@pytest.mark.parametrize("change", [{"n_cond_layers": 4}, {"causal_attn": False}, {"pred_action_steps_only": True}, {"time_as_cond": False}])
+def test_a_transformer_of_another_kind_is_named(published, foreign, tmp_path, change):
+    settings = make_hybrid()
+    tensors, _ = with_transformer(settings, make_hybrid_tensors(published, settings)[0])
+    settings["policy"] |= change
+    with pytest.raises(UserError, match=rf"policy\.{next(iter(change))} .* is not supported"):
+        read_stanford(foreign.write(tmp_path / "latest.ckpt", settings, tensors))
+
+
+def test_a_transformer_for_other_frames_is_named(published, foreign, tmp_path):
+    settings = make_hybrid()
+    tensors, _ = with_transformer(settings, make_hybrid_tensors(published, settings)[0])
+    tensors["model.cond_obs_emb.weight"] = tensors["model.cond_obs_emb.weight"][:, 1:]
+    with pytest.raises(UserError, match="132 columns are expected"):
+        read_stanford(foreign.write(tmp_path / "latest.ckpt", settings, tensors))
 
 
 def test_a_spatial_softmax_of_another_temperature_is_named(published, foreign, tmp_path):
