@@ -10,32 +10,19 @@ The tuner owns the optimizer that it is given: step, save and restore the tuner 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mechanic_rl_ros.tuner.base_step import BaseStep
 from mechanic_rl_ros.tuner.kernels import place, products
 from mechanic_rl_ros.tuner.saved_state import fitting_numbers, fitting_state, require_base, require_dense
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 SCALE_BOUND = 1e8
 """No bettor's reward makes it stake more: gradients that agree for ever would otherwise let it grow until it overflows."""
-
-_STATIONARY = (
-    torch.optim.SGD,
-    torch.optim.Adam,
-    torch.optim.AdamW,
-    torch.optim.NAdam,
-    torch.optim.RAdam,
-    torch.optim.Adagrad,
-    torch.optim.RMSprop,
-    torch.optim.Adamax,
-    torch.optim.Adadelta,
-)
-"""Optimizers whose update depends on the parameters through weight decay alone: they can step D itself, without a copy."""
 
 
 class Mechanic(torch.optim.Optimizer):
@@ -54,9 +41,9 @@ class Mechanic(torch.optim.Optimizer):
     D, not x, is what the base optimizer steps, where that is the same thing: weight decay is added here. Memory beyond the base's: x_ref and D, in
     fp32 for parameters of lower precision. Any other base (one that looks at the parameters) costs a temporary copy of them in each step.
 
-    A gradient that is not finite skips the step as a whole: parameters, base and bettors stay as they are, and ``skipped`` counts it. A parameter
-    without gradient keeps its D. Without any gradient nothing happens. ``state_dict`` is keyed by position and continues bit-equally; it consists of
-    tensors and plain data.
+    A gradient that is not finite, or the sum of whose squares single precision cannot hold (1e16 in each of a million numbers), skips the step as a
+    whole: parameters, base and bettors stay as they are, and ``skipped`` counts it. A parameter without gradient keeps its D. Without any gradient
+    nothing happens. ``state_dict`` is keyed by position and continues bit-equally; it consists of tensors and plain data.
 
     On a CUDA device nothing in a step waits for the host when the base is fused (Adam, AdamW, SGD, Adagrad), but for the first step of every parameter,
     and all state stays where it is in memory, so that later steps can be captured in a graph (Adam and AdamW with ``capturable``, as torch wants it);
@@ -95,9 +82,9 @@ class Mechanic(torch.optim.Optimizer):
         self.betas, self.s_init, self.s_decay, self.eps = tuple(betas), s_init, s_decay, eps
         self._bettors, self._inner, self._skipped = _zeros(4, len(self.betas)), _zeros(2), torch.zeros((), dtype=torch.int64)
         self._decays = torch.tensor(self.betas, dtype=torch.float64)  # betas, where the bettors are
-        self._on_direction = type(base) in _STATIONARY
         super().__init__(base.param_groups, base.defaults)
         self.param_groups = base.param_groups  # the same list: what a scheduler does to one holds for both
+        self._base_step = BaseStep(base, self.state)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds parameters; their start is where they are at their first step."""
@@ -157,10 +144,8 @@ class Mechanic(torch.optim.Optimizer):
             self._place_numbers(tensor.device, self._bettors, self._inner, self._skipped)
         # Of one layout, whatever that of the parameter is: fused bases go through memory without looking.
         reference = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32)).clone(memory_format=torch.contiguous_format)
-        direction = torch.zeros_like(reference)
-        self.state[tensor] = {"reference": reference, "direction": direction}
-        if self._on_direction and tensor in self.base.state:
-            self.base.state[direction] = _in_one_layout(_of_precision(self.base.state.pop(tensor), direction))
+        self.state[tensor] = {"reference": reference, "direction": torch.zeros_like(reference)}
+        self._base_step.take_over(tensor)
         self._inner[1] += reference.double().square().sum()
         return True
 
@@ -192,7 +177,7 @@ class Mechanic(torch.optim.Optimizer):
         """The step itself. With ``finite``, a tensor that says whether it is to have an effect. What a captured graph reads again is written in place."""
         bettors = self._bet(h)
         self._bettors.copy_(bettors if finite is None else torch.where(finite, bettors, self._bettors))
-        decays = self._step_base(finite)
+        decays = self._base_step.step(finite)
         known = self._known()
         states = [self.state[tensor] for tensor in known]
         directions, references = [state["direction"] for state in states], [state["reference"] for state in states]
@@ -208,91 +193,20 @@ class Mechanic(torch.optim.Optimizer):
         s = (self.s_init * m / len(self.betas) + r) / denominator
         return torch.stack([m, v, r, s])
 
-    def _step_base(self, finite: Tensor | None) -> dict[Tensor, Any]:
-        """D = D + u without decoupled weight decay; that is returned, as lr * decay of each parameter."""
-        if self._on_direction:
-            with self._directions_as_parameters(), self._lent_gradients(finite) as decays:
-                self.base.step()
-            return decays
-        before = [(tensor, tensor.detach().clone()) for tensor in self._known() if tensor.grad is not None]
-        with self._full_precision() as stepped:
-            self.base.step()
-        for tensor, start in before:
-            direction = self.state[tensor]["direction"]
-            direction.add_(stepped.get(tensor, tensor) - start)
-        return {}
-
-    @contextmanager
-    def _full_precision(self) -> Iterator[dict[Tensor, Tensor]]:
-        """Lets the base step copies, in the precision of D, of parameters of lower precision, which would not feel a small step."""
-        low = [tensor for tensor in self._known() if tensor.dtype != self.state[tensor]["direction"].dtype]
-        copies = {tensor: tensor.detach().to(self.state[tensor]["direction"].dtype) for tensor in low}
-        kept = [(group, group["params"]) for group in self.param_groups]
-        for tensor, copy in copies.items():
-            copy.grad = None if tensor.grad is None else tensor.grad.to(copy.dtype)
-            if tensor in self.base.state:
-                self.base.state[copy] = _of_precision(self.base.state.pop(tensor), copy)
-        try:
-            for group, tensors in kept:
-                group["params"] = [copies.get(tensor, tensor) for tensor in tensors]
-            yield copies
-        finally:
-            for group, tensors in kept:
-                group["params"] = tensors
-            for tensor, copy in copies.items():
-                if copy in self.base.state:
-                    self.base.state[tensor] = self.base.state.pop(copy)
-
-    @contextmanager
-    def _directions_as_parameters(self) -> Iterator[None]:
-        """Lets the base optimizer see every D in place of its parameter."""
-        kept = [(group, group["params"]) for group in self.param_groups]
-        try:
-            if self._on_direction:
-                for group, tensors in kept:
-                    group["params"] = [self.state[tensor]["direction"] if tensor in self.state else tensor for tensor in tensors]
-            yield
-        finally:
-            for group, tensors in kept:
-                group["params"] = tensors
-
-    @contextmanager
-    def _lent_gradients(self, finite: Tensor | None) -> Iterator[dict[Tensor, Any]]:
-        """Gives every D the gradient of its parameter. Weight decay means the parameter: the base must not decay D."""
-        kept = [(group, group.get("weight_decay") or 0.0) for group in self.param_groups]
-        owners = {id(state["direction"]): tensor for tensor, state in self.state.items() if tensor.grad is not None}
-        decoupled: dict[Tensor, Any] = {}
-        try:
-            if finite is not None:
-                self.base.found_inf, self.base.grad_scale = (~finite).float(), None  # type: ignore[attr-defined]
-            for group, decay in kept:
-                for direction in (shadow for shadow in group["params"] if id(shadow) in owners):
-                    tensor = owners[id(direction)]
-                    direction.grad = tensor.grad.to(direction.dtype).contiguous()  # type: ignore[union-attr]
-                    if decay and group.get("decoupled_weight_decay", False):
-                        decoupled[tensor] = group["lr"] * decay * (1.0 if finite is None else finite)
-                    elif decay:
-                        direction.grad = torch.add(direction.grad, tensor, alpha=-decay if group.get("maximize") else decay).contiguous()
-                if decay:
-                    group["weight_decay"] = 0.0
-            yield decoupled
-        finally:
-            if finite is not None:
-                del self.base.found_inf, self.base.grad_scale  # type: ignore[attr-defined]
-            for state in self.state.values():
-                state["direction"].grad = None
-            for group, decay in kept:
-                if decay:
-                    group["weight_decay"] = decay
-
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain data, keyed by position. It shares memory with the tuner, as for every optimizer."""
-        with self._directions_as_parameters():
+        for hook in self._optimizer_state_dict_pre_hooks.values():
+            hook(self)
+        with self._base_step.directions_as_parameters():
             base = self.base.state_dict()
         positions = {tensor: index for index, tensor in enumerate(tensor for group in self.param_groups for tensor in group["params"])}
         own = {positions[tensor]: dict(self.state[tensor]) for tensor in self._known()}
         tuner = {"bettors": self._bettors, "inner": self._inner, "skipped": self._skipped}
-        return {"state": own, "param_groups": base["param_groups"], "base": base["state"], "tuner": tuner}
+        saved = {"state": own, "param_groups": base["param_groups"], "base": base["state"], "tuner": tuner}
+        for change in self._optimizer_state_dict_post_hooks.values():
+            changed = change(self, saved)
+            saved = saved if changed is None else changed
+        return saved
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -301,19 +215,20 @@ class Mechanic(torch.optim.Optimizer):
         Raises:
             ValueError: It was saved from other parameter groups, parameters of other shapes, with other betas or around another base. Nothing was loaded.
         """
+        state_dict = dict(state_dict)  # hooks may change it
+        for change in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = change(self, state_dict)
+            state_dict = state_dict if changed is None else changed
         groups, tensors = self.param_groups, [tensor for group in self.param_groups for tensor in group["params"]]
         state = fitting_state(groups, state_dict, {"reference": None, "direction": None})
         numbers = fitting_numbers({"bettors": self._bettors, "inner": self._inner, "skipped": self._skipped}, state_dict.get("tuner"))
-        require_base(self.base, state_dict, tensors if self._on_direction else None)
+        require_base(self.base, state_dict, tensors if self._base_step.on_direction else None)
         self.state.clear()
         self.state.update({tensors[index]: saved for index, saved in state.items()})
-        with self._directions_as_parameters():
+        with self._base_step.directions_as_parameters():
             self.base.load_state_dict({"state": state_dict["base"], "param_groups": state_dict["param_groups"]})
-        for tensor in self._known() if self._on_direction else ():
-            direction = self.state[tensor]["direction"]
-            if direction in self.base.state:
-                self.base.state[direction] = _in_one_layout(self.base.state[direction])
-        if not self._on_direction:  # torch rounds all of it to the precision of the parameter
+        self._base_step.lay_out()
+        if not self._base_step.on_direction:  # torch rounds all of it to the precision of the parameter
             for index, saved in state_dict["base"].items():
                 kept = self.base.state[tensors[int(index)]]
                 kept.update({name: value.detach().to(kept[name].device, copy=True) for name, value in saved.items() if isinstance(value, Tensor)})
@@ -321,21 +236,13 @@ class Mechanic(torch.optim.Optimizer):
             group.update({name: value for name, value in loaded.items() if name != "params"})
         self.base.param_groups = groups  # still the same list: a scheduler may know it
         self._place_numbers(tensors[0].device if tensors else torch.device("cpu"), **numbers)
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
         hidden = ("_optimizer_", "_zero_grad_profile", "_warned_capturable")
         # A scheduler puts a ``step`` into its optimizer that steps that one, whoever copies it.
         return {name: value for name, value in self.__dict__.items() if not name.startswith(hidden) and name != "step"}
-
-
-def _of_precision(state: dict[str, Any], tensor: Tensor) -> dict[str, Any]:
-    """State of a base for ``tensor`` instead of a parameter of lower precision."""
-    low = (torch.float16, torch.bfloat16)
-    return {name: value.to(tensor.dtype) if isinstance(value, Tensor) and value.dtype in low else value for name, value in state.items()}
-
-
-def _in_one_layout(state: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.contiguous() if isinstance(value, Tensor) else value for name, value in state.items()}
 
 
 def _zeros(*shape: int) -> Tensor:

@@ -596,3 +596,16 @@ def test_what_it_cannot_scale_is_refused():
     parameter.grad = torch.ones_like(parameter)
     with pytest.raises(TypeError, match="dense real gradients"):
         Mechanic(torch.optim.SGD([parameter], lr=0.1)).step()
+
+
+def test_hooks_of_saving_and_loading_are_called():
+    parameters, heard = make_parameters(), []
+    tuner = follow(Mechanic(torch.optim.AdamW(parameters, lr=1.0)), parameters, recorded(3))
+    tuner.register_state_dict_pre_hook(lambda own: heard.append("before saving"))
+    tuner.register_state_dict_post_hook(lambda own, saved: {**saved, "note": "mine"})
+    tuner.register_load_state_dict_pre_hook(lambda own, saved: heard.append(saved.pop("note")))
+    tuner.register_load_state_dict_post_hook(lambda own: heard.append("after loading"))
+    saved = tuner.state_dict()
+    tuner.load_state_dict(saved)
+    assert heard == ["before saving", "mine", "after loading"]
+    assert saved["note"] == "mine"  # loading changes nothing of what it is given
