@@ -26,7 +26,7 @@ class TwinQ(nn.Module):
         """(B, observation_dim), (B, T_p, A) -> (2, B). An observation of one row stands for all."""
         executed = actions[:, self.executed].flatten(1)
         joined = torch.cat([observation.expand(len(executed), -1), executed], dim=-1)
-        return self.layers(joined.expand(2, -1, -1)).squeeze(-1)
+        return self.layers(joined).squeeze(-1)
 
 
 class Value(nn.Module):

@@ -25,7 +25,7 @@ class Linear(nn.Linear):
 
 
 class TwinLinear(nn.Module):
-    """Two independent linear layers: (2, B, inputs) -> (2, B, outputs)."""
+    """Two independent linear layers, of rows of their own or of the same ones: (2, B, inputs) or (B, inputs) -> (2, B, outputs)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -34,7 +34,9 @@ class TwinLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(2, 1, outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(2, B, inputs) -> (2, B, outputs)."""
+        """(2, B, inputs) or, the same for both, (B, inputs) -> (2, B, outputs)."""
+        if inputs.dim() == 2:  # one product instead of two
+            return linear(inputs, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(1, (2, -1)).transpose(0, 1)
         if not _serves(inputs[0], self.weight[0]):
             return torch.baddbmm(self.bias, inputs, self.weight.mT)
         return product(inputs, self.weight, self.bias)

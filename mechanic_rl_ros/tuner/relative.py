@@ -78,7 +78,7 @@ class RelativeMechanic(torch.optim.Optimizer):
     @property
     def scale(self) -> float:
         """Learned scale in relative units, in [0, 1], mean over all tensors, weighted by their size; 1 before the first step."""
-        known = [tensor for group in self.param_groups for tensor in group["params"] if tensor in self.state and self.state[tensor]["step"] > 0]
+        known = [tensor for group in self.param_groups for tensor in group["params"] if tensor in self.state and self.state[tensor]["step"].item() > 0.0]
         if not known:
             return 1.0
         sizes = [float(tensor.numel()) for tensor in known]
