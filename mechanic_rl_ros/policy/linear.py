@@ -1,10 +1,12 @@
 """Linear layers by oneDNN, which multiplies 1.4 to 3 times as fast as torch's own BLAS on processors that are not Intel's.
 
-The gain is largest where few rows meet many weights, as in a U-Net that denoises one chunk.
+The gain is largest where few rows meet many weights, as in a U-Net that denoises one chunk: there it is up to 1.4 times as fast on Intel's, too. Small
+layers and gradients torch's BLAS does 1.1 to 1.5 times as fast on those.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,15 @@ from torch import Tensor, nn
 WORTH = 1 << 21
 """Multiplications from which on oneDNN is the faster one; it needs some 10 microseconds before it begins."""
 
+MANY = 1 << 20
+"""Weights from which on oneDNN is the faster one on a processor of Intel's, as long as there are no gradients."""
+
+
+def _is_of_intel(description: Path = Path("/proc/cpuinfo")) -> bool:
+    return description.exists() and "GenuineIntel" in description.read_text()
+
+
+INTEL = torch.backends.mkl.is_available() and _is_of_intel()
 _linear = torch.ops.mkldnn._linear_pointwise if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise") else None
 
 
@@ -92,6 +103,7 @@ def _serves(inputs: Tensor, weight: Tensor) -> bool:
         and inputs.dtype == weight.dtype == torch.float32
         and inputs.device.type == "cpu"
         and inputs.shape[0] * weight.numel() >= WORTH
+        and (not INTEL or (weight.numel() >= MANY and not torch.is_grad_enabled()))
         and not torch.compiler.is_compiling()
     )
 

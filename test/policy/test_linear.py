@@ -10,6 +10,12 @@ from mechanic_rl_ros.policy.linear import WORTH, Linear, TwinLinear
 ROWS, INPUTS, OUTPUTS = 128, 160, 112  # more than WORTH multiplications
 
 
+@pytest.fixture(autouse=True)
+def another_maker(monkeypatch):
+    """Whatever processor this is, it counts as one that is not Intel's."""
+    monkeypatch.setattr(linear, "INTEL", False)
+
+
 def by_torch(layer, inputs):
     if isinstance(layer, TwinLinear):
         return torch.baddbmm(layer.bias, inputs, layer.weight.mT)
@@ -73,3 +79,23 @@ def test_without_onednn_torch_does_it(monkeypatch):
     inputs = torch.randn(2, ROWS, INPUTS)
     assert torch.equal(layer(inputs[0]), by_torch(layer, inputs[0]))
     assert torch.equal(twin(inputs), by_torch(twin, inputs))
+
+
+def test_on_processors_of_intel_only_large_layers_without_gradients_go_through_onednn(monkeypatch):
+    calls, own = [], linear._linear
+    monkeypatch.setattr(linear, "INTEL", True)
+    monkeypatch.setattr(linear, "_linear", lambda *parts: calls.append(parts[1].numel()) or own(*parts))
+    small, large = Linear(INPUTS, OUTPUTS), Linear(1024, 1024)
+    large(torch.randn(4, 1024)).sum().backward()
+    with torch.no_grad():
+        small(torch.randn(ROWS, INPUTS))
+        large(torch.randn(4, 1024))
+    assert calls == [1024 * 1024]
+
+
+@pytest.mark.parametrize(("maker", "expected"), [("AuthenticAMD", False), ("GenuineIntel", True), ("", False)])
+def test_the_maker_of_the_processor_is_read_where_the_system_tells_it(tmp_path, maker, expected):
+    description = tmp_path / "cpuinfo"
+    if maker:
+        description.write_text(f"vendor_id\t: {maker}\n")
+    assert linear._is_of_intel(description) is expected
