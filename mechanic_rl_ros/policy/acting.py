@@ -20,7 +20,7 @@ from mechanic_rl_ros.policy.denoiser import Denoiser
 from mechanic_rl_ros.policy.deterministic import disturbed
 from mechanic_rl_ros.policy.policy import Policy, image_batch
 from mechanic_rl_ros.policy.tensors import Shapes, check_tensors, shapes_of
-from mechanic_rl_ros.policy.unet import keep_convolutions_in
+from mechanic_rl_ros.policy.unet import keep_convolutions_in, pack_convolutions
 from mechanic_rl_ros.policy.weights import WeightsError
 
 
@@ -66,8 +66,11 @@ class Actor:
         self.device = torch.device(device)
         self.policy: Policy = checkpoint.build_policy(self.device).requires_grad_(False)
         keep_convolutions_in(self.policy.head, precision)
+        self._compiled = compiled
         if compiled:
             compile_denoiser(self.policy.head, self.config, samples)
+        else:
+            pack_convolutions(self.policy.head)
         self.fingerprint = self.policy.fingerprint()
         self.critic = TwinQ(self.config).to(self.device).requires_grad_(False)
         self.has_critic = checkpoint.critics is not None
@@ -157,6 +160,8 @@ class Actor:
             raise WeightsError(f"weights version {version} were trained with another encoder: start learner and policy from the same checkpoint")
         for name, target in acting_tensors(self.policy, critic).items():
             target.copy_(tensors[name])
+        if not self._compiled:
+            pack_convolutions(self.policy.head)
         self.has_critic, self.version = critic is not None, version
         self.prefers_best_of_n = bool(metadata.get("prefers_best_of_n", False)) and self.has_critic
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 WORTH = 1 << 21
 """Multiplications from which on oneDNN is the faster one; it needs some 10 microseconds before it begins."""
 
+FEW = 16  # rows that packed weights are laid out for
 MANY = 1 << 20
 """Weights from which on oneDNN is the faster one on a processor of Intel's, as long as there are no gradients."""
 
@@ -60,6 +61,22 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return nn.functional.linear(inputs, weight, bias)
     outputs = product(rows, weight, bias)
     return outputs if inputs.dim() == 2 else outputs.reshape(*inputs.shape[:-1], len(weight))
+
+
+def pack(weight: Tensor) -> Tensor | None:
+    """A copy of a weight (O, I) in the layout that oneDNN reads, for ``packed_linear``; None where it would not be read faster.
+
+    Reading it is what bounds the time where few rows meet many weights, and in that layout it is read 1.1 to 1.5 times as fast.
+    """
+    served = weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if _linear is None or not served or weight.device.type != "cpu" or weight.numel() < MANY:
+        return None
+    return torch.ops.mkldnn._reorder_linear_weight(weight, FEW)  # type: ignore[no-any-return]
+
+
+def packed_linear(inputs: Tensor, packed: Tensor | None, bias: Tensor | None) -> Tensor:
+    """(..., I) and a packed weight -> (..., O), without gradients."""
+    return _linear(inputs, packed, bias, "none", [], "")  # type: ignore[no-any-return, misc]
 
 
 def product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.denoiser import Denoiser, step_embedding
-from mechanic_rl_ros.policy.linear import Linear, linear
+from mechanic_rl_ros.policy.linear import Linear, linear, pack, packed_linear
 from mechanic_rl_ros.policy.part_config import LAST_GROUPS, UnetDenoiserConfig
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -19,22 +21,45 @@ class TimeConv(nn.Conv1d):
 
     A chunk has few steps and many channels. General convolution kernels are made for the opposite; here the weights are read once, in order, which is
     what bounds the time.
+
+    Attributes:
+        packed: The weights as ``pack_convolutions`` has laid them out; a copy of the module begins without.
     """
+
+    packed: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": None}
 
     def forward(self, hidden: Tensor) -> Tensor:
         """See the class."""
         padding, kernel = int(self.padding[0]), self.kernel_size[0]
         windows = nn.functional.pad(hidden, (0, 0, padding, padding)).unfold(1, kernel, self.stride[0])
-        return linear(windows.flatten(2).to(self.weight.dtype), self.weight.flatten(1), self.bias).to(hidden.dtype)
+        rows = windows.flatten(2).to(self.weight.dtype)
+        if self.packed is not None and not torch.is_grad_enabled():
+            return packed_linear(rows, self.packed, self.bias).to(hidden.dtype)
+        return linear(rows, self.weight.flatten(1), self.bias).to(hidden.dtype)
 
 
 class TimeGrow(nn.ConvTranspose1d):
-    """Transposed convolution of kernel 4 and stride 2 over time as one matrix product: (B, T, channels) -> (B, 2 T, out)."""
+    """Transposed convolution of kernel 4 and stride 2 over time as one matrix product: (B, T, channels) -> (B, 2 T, out).
+
+    Attributes:
+        packed: See ``TimeConv``.
+    """
+
+    packed: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": None}
 
     def forward(self, hidden: Tensor, output_size: list[int] | None = None) -> Tensor:
         """See the class."""
         batch, steps, _ = hidden.shape
-        parts = linear(hidden.to(self.weight.dtype), self.weight.flatten(1).mT, None).to(hidden.dtype).unflatten(2, (self.out_channels, 4))
+        rows = hidden.to(self.weight.dtype)
+        packed = self.packed is not None and not torch.is_grad_enabled()
+        parts = packed_linear(rows, self.packed, None) if packed else linear(rows, self.weight.flatten(1).mT, None)
+        parts = parts.to(hidden.dtype).unflatten(2, (self.out_channels, 4))
         grown = hidden.new_zeros(batch, 2 * steps + 2, self.out_channels)
         for place in range(4):
             grown[:, place : place + 2 * steps : 2] += parts[..., place]
@@ -54,6 +79,15 @@ def keep_convolutions_in(head: nn.Module, precision: str) -> None:
         raise UserError(f"a {type(head).__name__} has no convolutions over time to keep in bfloat16: use precision float32")
     for module in convolutions:
         module.to(PRECISIONS[precision])
+
+
+def pack_convolutions(head: nn.Module) -> None:
+    """Lays the large convolutions over time out as they are read fastest, for acting. It costs their memory once more, and has to be done anew whenever
+    weights change."""
+    for module in head.modules():
+        if isinstance(module, TimeConv | TimeGrow):
+            weight = module.weight.detach().flatten(1)
+            module.packed = pack(weight if isinstance(module, TimeConv) else weight.mT.contiguous())
 
 
 class ConvBlock(nn.Sequential):
