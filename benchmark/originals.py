@@ -91,7 +91,7 @@ def observations(frames: int = 2) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def lerobot_cases(folder: Path) -> Iterator[Case]:
-    """Policies of LeRobot, in both layouts of their statistics where it still writes both."""
+    """Policies of LeRobot."""
     import lerobot
     from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
     from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
@@ -130,11 +130,12 @@ def lerobot_cases(folder: Path) -> Iterator[Case]:
             device="cpu",
             **own,
         )
+        told = dict(statistics)
         if not separate:  # ours keeps the normalisation of images with the encoder
-            statistics["observation.images.wrist"] = statistics["observation.images.front"]
+            told["observation.images.wrist"] = told["observation.images.front"]
         torch.manual_seed(number)
         policy = DiffusionPolicy(config).eval()
-        before, after = make_diffusion_pre_post_processors(config, statistics)
+        before, after = make_diffusion_pre_post_processors(config, told)
         place = folder / f"lerobot{number}"
         for part in (policy, before, after):
             part.save_pretrained(place)

@@ -50,13 +50,20 @@ class Settings:
             raise UserError(f"{self.path}: its configuration has no valid {name}: get a fresh copy of the checkpoint")
         return value
 
-    def of_policy(self, name: str) -> int:
-        """A whole number of the policy. It may refer to one of the same name outside it by more than a reference, such as a sum: then that one counts.
+    def of_policy(self, name: str, latency: str = "") -> int:
+        """A whole number that the policy says of itself, or its configuration outside of it.
+
+        Args:
+            name: Of it.
+            latency: Where the policy may say it as a sum of that outer one and another one, as its authors write it, the name of that.
 
         Raises:
             UserError: There is none.
         """
-        return self.need(f"policy.{name}" if _is(self.get(f"policy.{name}"), int) else name, int)
+        own = self.get(f"policy.{name}")
+        if latency and own == f"${{eval:'${{{name}}}+${{{latency}}}'}}":
+            return self.need(name, int) + (0 if self.get(latency) is None else self.need(latency, int))
+        return self.need(name if own is None else f"policy.{name}", int)
 
 
 def _is(value: Any, kind: type) -> bool:

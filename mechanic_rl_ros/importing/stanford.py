@@ -122,9 +122,7 @@ def _require_supported(s: Settings, images: dict[str, tuple[int, int]]) -> None:
             f"{encoder}.crop_shape": not _is_crop(s.get(f"{encoder}.crop_shape")),
         }
     for name in (name for name, bad in refused.items() if bad):
-        raise UserError(
-            f"{s.path}: {name} {s.get(name)!r} is not supported: only U-Net policies of images can be imported, of which docs/policies.md tells more"
-        )
+        raise UserError(f"{s.path}: {name} {s.get(name)!r} is not supported: docs/policies.md says which policies can be imported")
 
 
 def _encoder(s: Settings) -> ResnetEncoderConfig:
@@ -166,7 +164,7 @@ def _config(s: Settings, images: dict[str, tuple[int, int]], cameras: tuple[str,
         action_dim=action[0],
         observation_horizon=horizon,
         prediction_horizon=s.of_policy("horizon"),
-        action_horizon=s.of_policy("n_action_steps"),
+        action_horizon=s.of_policy("n_action_steps", "n_latency_steps"),
         past_actions=horizon - 1,
         encoder=_encoder(s),
         head=_head(s),

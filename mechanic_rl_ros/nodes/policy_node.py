@@ -117,6 +117,7 @@ class PolicyNode(Node):
         self.episode = episode if episode.state == msg.EpisodeState.RUNNING else msg.EpisodeState(state=episode.state)
         if self.episode.state != msg.EpisodeState.RUNNING:
             self._swap()
+            self.actor.prepare()
 
     def _on_observation(self, observation: Observation) -> None:
         if not self.active or self.episode.state != msg.EpisodeState.RUNNING or observation.stamp_ns < nanoseconds(self.episode.header.stamp):
@@ -169,6 +170,7 @@ class PolicyNode(Node):
         self.pending = _Pending(completed, tensors, metadata, announced)
         if self.episode.state != msg.EpisodeState.RUNNING:
             self._swap()
+            self.actor.prepare()
 
     def _swap(self) -> None:
         """Lets the newest checked weights act. If they do not fit, that is said once, and the old ones stay."""

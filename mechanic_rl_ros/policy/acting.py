@@ -69,8 +69,6 @@ class Actor:
         self._compiled = compiled
         if compiled:
             compile_denoiser(self.policy.head, self.config, samples)
-        else:
-            pack_convolutions(self.policy.head)
         self.fingerprint = self.policy.fingerprint()
         self.critic = TwinQ(self.config).to(self.device).requires_grad_(False)
         self.has_critic = checkpoint.critics is not None
@@ -93,10 +91,16 @@ class Actor:
 
     def reset(self, seed: int | None = None) -> None:
         """Forgets what was seen and done, at the start of an episode. A seed makes the episode's noise reproducible."""
+        self.prepare()
         self._window.clear()
         self._previous = None
         if seed is not None:
             self._generator.manual_seed(seed)
+
+    def prepare(self) -> None:
+        """Takes the time, between two episodes, to lay out large weights that are new as they are read fastest. They act without it, more slowly."""
+        if not self._compiled:
+            pack_convolutions(self.policy.head)
 
     def observe(self, observation: Observation) -> None:
         """Takes the next observation. It is encoded when a chunk needs it, once."""
@@ -160,8 +164,6 @@ class Actor:
             raise WeightsError(f"weights version {version} were trained with another encoder: start learner and policy from the same checkpoint")
         for name, target in acting_tensors(self.policy, critic).items():
             target.copy_(tensors[name])
-        if not self._compiled:
-            pack_convolutions(self.policy.head)
         self.has_critic, self.version = critic is not None, version
         self.prefers_best_of_n = bool(metadata.get("prefers_best_of_n", False)) and self.has_critic
 

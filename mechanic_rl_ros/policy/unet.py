@@ -16,50 +16,65 @@ from mechanic_rl_ros.policy.part_config import LAST_GROUPS, UnetDenoiserConfig
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class TimeConv(nn.Conv1d):
-    """Convolution over time as one matrix product: (B, T, channels) -> (B, T / stride, out).
+class Packable(nn.Module):
+    """A convolution over time as one matrix product, whose weights can also lie in the layout in which they are read fastest.
 
     A chunk has few steps and many channels. General convolution kernels are made for the opposite; here the weights are read once, in order, which is
     what bounds the time.
-
-    Attributes:
-        packed: The weights as ``pack_convolutions`` has laid them out; a copy of the module begins without.
     """
 
-    packed: Tensor | None = None
+    weight: Tensor
+    _packed: tuple[Tensor, int] | None = None  # with the version of the weights that it was made of
+
+    def matrix(self) -> Tensor:
+        """The weights (O, I) of the product."""
+        raise NotImplementedError
+
+    def pack(self) -> None:
+        """Lays the weights out for acting, unless that is done already; once they change it does not count any more."""
+        if not self._is_packed():
+            packed = pack(self.matrix().detach().contiguous())
+            self._packed = None if packed is None else (packed, self.weight._version)
+
+    def multiply(self, rows: Tensor, bias: Tensor | None) -> Tensor:
+        """(..., I) -> (..., O), both of the precision of ``rows``."""
+        read = rows.to(self.weight.dtype)
+        if self._packed is not None and self._is_packed() and not torch.is_grad_enabled():
+            return packed_linear(read, self._packed[0], bias).to(rows.dtype)
+        return linear(read, self.matrix(), bias).to(rows.dtype)
+
+    def _is_packed(self) -> bool:
+        return self._packed is not None and self._packed[1] == self.weight._version
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "packed": None}
+        return {**self.__dict__, "_packed": None}  # cannot be copied; a copy is packed anew
+
+
+class TimeConv(Packable, nn.Conv1d):
+    """Convolution over time: (B, T, channels) -> (B, T / stride, out)."""
+
+    def matrix(self) -> Tensor:
+        """See ``Packable``."""
+        return self.weight.flatten(1)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """See the class."""
         padding, kernel = int(self.padding[0]), self.kernel_size[0]
         windows = nn.functional.pad(hidden, (0, 0, padding, padding)).unfold(1, kernel, self.stride[0])
-        rows = windows.flatten(2).to(self.weight.dtype)
-        if self.packed is not None and not torch.is_grad_enabled():
-            return packed_linear(rows, self.packed, self.bias).to(hidden.dtype)
-        return linear(rows, self.weight.flatten(1), self.bias).to(hidden.dtype)
+        return self.multiply(windows.flatten(2), self.bias)
 
 
-class TimeGrow(nn.ConvTranspose1d):
-    """Transposed convolution of kernel 4 and stride 2 over time as one matrix product: (B, T, channels) -> (B, 2 T, out).
+class TimeGrow(Packable, nn.ConvTranspose1d):
+    """Transposed convolution of kernel 4 and stride 2 over time: (B, T, channels) -> (B, 2 T, out)."""
 
-    Attributes:
-        packed: See ``TimeConv``.
-    """
-
-    packed: Tensor | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "packed": None}
+    def matrix(self) -> Tensor:
+        """See ``Packable``."""
+        return self.weight.flatten(1).mT
 
     def forward(self, hidden: Tensor, output_size: list[int] | None = None) -> Tensor:
         """See the class."""
         batch, steps, _ = hidden.shape
-        rows = hidden.to(self.weight.dtype)
-        packed = self.packed is not None and not torch.is_grad_enabled()
-        parts = packed_linear(rows, self.packed, None) if packed else linear(rows, self.weight.flatten(1).mT, None)
-        parts = parts.to(hidden.dtype).unflatten(2, (self.out_channels, 4))
+        parts = self.multiply(hidden, None).unflatten(2, (self.out_channels, 4))
         grown = hidden.new_zeros(batch, 2 * steps + 2, self.out_channels)
         for place in range(4):
             grown[:, place : place + 2 * steps : 2] += parts[..., place]
@@ -74,7 +89,7 @@ def keep_convolutions_in(head: nn.Module, precision: str) -> None:
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision!r} is unknown: use one of {', '.join(PRECISIONS)}")
-    convolutions = [module for module in head.modules() if isinstance(module, TimeConv | TimeGrow)]
+    convolutions = [module for module in head.modules() if isinstance(module, Packable)]
     if precision == "bfloat16" and not convolutions:
         raise UserError(f"a {type(head).__name__} has no convolutions over time to keep in bfloat16: use precision float32")
     for module in convolutions:
@@ -82,12 +97,10 @@ def keep_convolutions_in(head: nn.Module, precision: str) -> None:
 
 
 def pack_convolutions(head: nn.Module) -> None:
-    """Lays the large convolutions over time out as they are read fastest, for acting. It costs their memory once more, and has to be done anew whenever
-    weights change."""
+    """Lays the large convolutions over time out as they are read fastest, for acting, where that is not done already. It costs their memory once more."""
     for module in head.modules():
-        if isinstance(module, TimeConv | TimeGrow):
-            weight = module.weight.detach().flatten(1)
-            module.packed = pack(weight if isinstance(module, TimeConv) else weight.mT.contiguous())
+        if isinstance(module, Packable):
+            module.pack()
 
 
 class ConvBlock(nn.Sequential):

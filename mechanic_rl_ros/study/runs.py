@@ -46,6 +46,18 @@ class StudySettings:
     checks: int = 3
     first_scene: int = 500_000
 
+    def base(self, problem: str) -> Checkpoint:
+        """The base policy of a problem.
+
+        Raises:
+            UserError: What lies there is of another task.
+        """
+        place = base_policy(problem, self.folder / "bases")
+        checkpoint = Checkpoint.load(place)
+        if checkpoint.task != problem_of(problem).task:
+            raise UserError(f"{place} is a policy of task {checkpoint.task}, not {problem_of(problem).task}: use another --output")
+        return checkpoint
+
     def say(self, problem: str, learner: str | None = None) -> dict[str, int | str]:
         """What a result depends on, as plain data that lies beside it. Looks on the way change nothing."""
         said: dict[str, int | str] = {"episodes": self.episodes, "scenes": self.scenes, "first_scene": self.first_scene}
@@ -101,7 +113,7 @@ def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
     """Practises, evaluates and writes the result. A policy that step sizes have ruined beyond acting solves nothing, and why is written down."""
     problem, kind = problem_of(run.problem), learner_of(run.cell.learner)
     config = replace(kind.Config.from_yaml(), batch_size=problem.batch, guard=False)  # what a tuner ruins is to be seen
-    base = kind.prepare(config, Checkpoint.load(base_policy(run.problem, settings.folder / "bases")), run.seed)
+    base = kind.prepare(config, settings.base(run.problem), run.seed)
     looks = {round(settings.episodes * (k + 1) / (settings.checks + 1)): settings.scenes // 4 for k in range(settings.checks)} | {
         settings.episodes: settings.scenes
     }
@@ -157,7 +169,7 @@ def make_run(settings: StudySettings, run: Run) -> dict[str, Any]:
 @lru_cache(maxsize=8)
 def _begun(settings: StudySettings, problem: str, seed: int) -> tuple[Episode, ...]:
     """What the base policy does until the default learner first learns: a process that makes many runs with one seed practises that once."""
-    base = Checkpoint.load(base_policy(problem, settings.folder / "bases"))
+    base = settings.base(problem)
     count = min(learner_of(DEFAULT).Config.from_yaml().warmup_episodes, settings.episodes)
     return tuple(warm_up(base, seed, count, problem_of(problem).latency))
 
@@ -182,9 +194,8 @@ def base_outcomes(settings: StudySettings, problem: str, workers: int, check: bo
     """
     path = settings.folder / problem / "base.json"
     if not path.exists():
-        checkpoint = Checkpoint.load(base_policy(problem, settings.folder / "bases"))
         scenes = range(settings.first_scene, settings.first_scene + settings.scenes)
-        result = evaluate(checkpoint, problem_of(problem).task, scenes, workers=workers, latency=problem_of(problem).latency)
+        result = evaluate(settings.base(problem), problem_of(problem).task, scenes, workers=workers, latency=problem_of(problem).latency)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps({"success": result.success, "outcomes": result.outcomes, "settings": settings.say(problem)}).encode())
     record = json.loads(path.read_text())

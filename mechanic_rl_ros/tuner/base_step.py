@@ -23,6 +23,10 @@ STATIONARY = (
 """Optimizers whose update depends on the parameters through weight decay alone: they can step D itself, without a copy."""
 
 
+State = dict[Tensor, dict[str, Tensor]]
+"""Of the tuner: ``direction`` is D of every parameter that has had a gradient."""
+
+
 class BaseStep:
     """Steps D by the base's update, D = D + u.
 
@@ -30,58 +34,58 @@ class BaseStep:
         on_direction: Whether the base steps D itself; else it steps the parameters, of which a copy is kept meanwhile.
     """
 
-    def __init__(self, base: torch.optim.Optimizer, state: dict[Tensor, dict[str, Tensor]]) -> None:
-        """Takes the base, and the tuner's state: ``direction`` is D of every parameter that has had a gradient."""
-        self._base, self._state = base, state
+    def __init__(self, base: torch.optim.Optimizer) -> None:
+        self._base = base
         self.on_direction = type(base) in STATIONARY
 
-    def step(self, finite: Tensor | None) -> dict[Tensor, Any]:
+    def step(self, state: State, finite: Tensor | None) -> dict[Tensor, Any]:
         """D = D + u without decoupled weight decay; that is returned, as lr * decay of each parameter.
 
         Args:
+            state: Of the tuner.
             finite: A tensor that says whether the step is to have an effect, for a fused base that steps D itself; None: it has one.
         """
         if self.on_direction:
-            with self.directions_as_parameters(), self._lent_gradients(finite) as decays:
+            with self.directions_as_parameters(state), self._lent_gradients(state, finite) as decays:
                 self._base.step()
             return decays
-        before = [(tensor, tensor.detach().clone()) for tensor in self._state if tensor.grad is not None]
-        with self._full_precision() as stepped:
+        before = [(tensor, tensor.detach().clone()) for tensor in state if tensor.grad is not None]
+        with self._full_precision(state) as stepped:
             self._base.step()
         for tensor, start in before:
-            self._state[tensor]["direction"].add_(stepped.get(tensor, tensor) - start)
+            state[tensor]["direction"].add_(stepped.get(tensor, tensor) - start)
         return {}
 
-    def take_over(self, tensor: Tensor) -> None:
+    def take_over(self, state: State, tensor: Tensor) -> None:
         """What the base knew of a parameter before it had a tuner becomes what it knows of its D."""
         if self.on_direction and tensor in self._base.state:
-            direction = self._state[tensor]["direction"]
+            direction = state[tensor]["direction"]
             self._base.state[direction] = _in_one_layout(_of_precision(self._base.state.pop(tensor), direction))
 
-    def lay_out(self) -> None:
+    def lay_out(self, state: State) -> None:
         """After loading: fused bases go through memory without looking."""
-        for direction in (state["direction"] for state in self._state.values() if self.on_direction):
+        for direction in (own["direction"] for own in state.values() if self.on_direction):
             if direction in self._base.state:
                 self._base.state[direction] = _in_one_layout(self._base.state[direction])
 
     @contextmanager
-    def directions_as_parameters(self) -> Iterator[None]:
+    def directions_as_parameters(self, state: State) -> Iterator[None]:
         """Lets a base that steps D see every D in place of its parameter."""
         kept = [(group, group["params"]) for group in self._base.param_groups]
         try:
             if self.on_direction:
                 for group, tensors in kept:
-                    group["params"] = [self._state[tensor]["direction"] if tensor in self._state else tensor for tensor in tensors]
+                    group["params"] = [state[tensor]["direction"] if tensor in state else tensor for tensor in tensors]
             yield
         finally:
             for group, tensors in kept:
                 group["params"] = tensors
 
     @contextmanager
-    def _lent_gradients(self, finite: Tensor | None) -> Iterator[dict[Tensor, Any]]:
+    def _lent_gradients(self, state: State, finite: Tensor | None) -> Iterator[dict[Tensor, Any]]:
         """Gives every D the gradient of its parameter. Weight decay means the parameter: the base must not decay D."""
         kept = [(group, group.get("weight_decay") or 0.0) for group in self._base.param_groups]
-        owners = {id(state["direction"]): tensor for tensor, state in self._state.items() if tensor.grad is not None}
+        owners = {id(own["direction"]): tensor for tensor, own in state.items() if tensor.grad is not None}
         decoupled: dict[Tensor, Any] = {}
         try:
             if finite is not None:
@@ -100,16 +104,16 @@ class BaseStep:
         finally:
             if finite is not None:
                 del self._base.found_inf, self._base.grad_scale  # type: ignore[attr-defined]
-            for state in self._state.values():
-                state["direction"].grad = None
+            for own in state.values():
+                own["direction"].grad = None
             for group, decay in kept:
                 if decay:
                     group["weight_decay"] = decay
 
     @contextmanager
-    def _full_precision(self) -> Iterator[dict[Tensor, Tensor]]:
+    def _full_precision(self, state: State) -> Iterator[dict[Tensor, Tensor]]:
         """Lets the base step copies, in the precision of D, of parameters of lower precision, which would not feel a small step."""
-        low = {tensor: state["direction"].dtype for tensor, state in self._state.items() if tensor.dtype != state["direction"].dtype}
+        low = {tensor: own["direction"].dtype for tensor, own in state.items() if tensor.dtype != own["direction"].dtype}
         copies = {tensor: tensor.detach().to(precision) for tensor, precision in low.items()}
         kept = [(group, group["params"]) for group in self._base.param_groups]
         for tensor, copy in copies.items():

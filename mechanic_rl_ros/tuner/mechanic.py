@@ -41,7 +41,7 @@ class Mechanic(torch.optim.Optimizer):
     D, not x, is what the base optimizer steps, where that is the same thing: weight decay is added here. Memory beyond the base's: x_ref and D, in
     fp32 for parameters of lower precision. Any other base (one that looks at the parameters) costs a temporary copy of them in each step.
 
-    A gradient that is not finite, or the sum of whose squares single precision cannot hold (1e16 in each of a million numbers), skips the step as a
+    A gradient that is not finite, or the sum of whose squares single precision cannot hold (2e16 in each of a million numbers), skips the step as a
     whole: parameters, base and bettors stay as they are, and ``skipped`` counts it. A parameter without gradient keeps its D. Without any gradient
     nothing happens. ``state_dict`` is keyed by position and continues bit-equally; it consists of tensors and plain data.
 
@@ -84,7 +84,7 @@ class Mechanic(torch.optim.Optimizer):
         self._decays = torch.tensor(self.betas, dtype=torch.float64)  # betas, where the bettors are
         super().__init__(base.param_groups, base.defaults)
         self.param_groups = base.param_groups  # the same list: what a scheduler does to one holds for both
-        self._base_step = BaseStep(base, self.state)
+        self._base_step = BaseStep(base)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds parameters; their start is where they are at their first step."""
@@ -145,7 +145,7 @@ class Mechanic(torch.optim.Optimizer):
         # Of one layout, whatever that of the parameter is: fused bases go through memory without looking.
         reference = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32)).clone(memory_format=torch.contiguous_format)
         self.state[tensor] = {"reference": reference, "direction": torch.zeros_like(reference)}
-        self._base_step.take_over(tensor)
+        self._base_step.take_over(self.state, tensor)
         self._inner[1] += reference.double().square().sum()
         return True
 
@@ -177,7 +177,7 @@ class Mechanic(torch.optim.Optimizer):
         """The step itself. With ``finite``, a tensor that says whether it is to have an effect. What a captured graph reads again is written in place."""
         bettors = self._bet(h)
         self._bettors.copy_(bettors if finite is None else torch.where(finite, bettors, self._bettors))
-        decays = self._base_step.step(finite)
+        decays = self._base_step.step(self.state, finite)
         known = self._known()
         states = [self.state[tensor] for tensor in known]
         directions, references = [state["direction"] for state in states], [state["reference"] for state in states]
@@ -197,7 +197,7 @@ class Mechanic(torch.optim.Optimizer):
         """Tensors and plain data, keyed by position. It shares memory with the tuner, as for every optimizer."""
         for hook in self._optimizer_state_dict_pre_hooks.values():
             hook(self)
-        with self._base_step.directions_as_parameters():
+        with self._base_step.directions_as_parameters(self.state):
             base = self.base.state_dict()
         positions = {tensor: index for index, tensor in enumerate(tensor for group in self.param_groups for tensor in group["params"])}
         own = {positions[tensor]: dict(self.state[tensor]) for tensor in self._known()}
@@ -225,9 +225,9 @@ class Mechanic(torch.optim.Optimizer):
         require_base(self.base, state_dict, tensors if self._base_step.on_direction else None)
         self.state.clear()
         self.state.update({tensors[index]: saved for index, saved in state.items()})
-        with self._base_step.directions_as_parameters():
+        with self._base_step.directions_as_parameters(self.state):
             self.base.load_state_dict({"state": state_dict["base"], "param_groups": state_dict["param_groups"]})
-        self._base_step.lay_out()
+        self._base_step.lay_out(self.state)
         if not self._base_step.on_direction:  # torch rounds all of it to the precision of the parameter
             for index, saved in state_dict["base"].items():
                 kept = self.base.state[tensors[int(index)]]

@@ -293,12 +293,17 @@ def test_a_spatial_softmax_of_another_temperature_is_named(published, foreign, t
 
 
 def test_what_the_policy_itself_says_of_horizons_counts(published, foreign, tmp_path):
-    """As where ``policy.n_action_steps`` was given on the command line; a sum such as its authors write cannot be read, and means the value outside."""
+    """As where ``policy.n_action_steps`` was given on the command line; its authors write a sum."""
     settings = make_settings(policy={"n_obs_steps": "${n_obs_steps}", "n_action_steps": 3})
     tensors = make_tensors(published, settings)
     assert read_stanford(foreign.write(tmp_path / "own.ckpt", settings, tensors)).config.action_horizon == 3
     settings["policy"]["n_action_steps"] = "${eval:'${n_action_steps}+${n_latency_steps}'}"
-    assert read_stanford(foreign.write(tmp_path / "sum.ckpt", settings, tensors)).config.action_horizon == 4
+    settings["n_latency_steps"] = 2
+    assert read_stanford(foreign.write(tmp_path / "sum.ckpt", settings, tensors)).config.action_horizon == 6
+    for name in ("horizon", "n_action_steps"):
+        settings = make_settings(policy={name: "${eval:'2*${horizon}'}"})
+        with pytest.raises(UserError, match=f"no valid policy.{name}"):
+            read_stanford(foreign.write(tmp_path / "unknown.ckpt", settings, tensors))
 
 
 def test_images_that_are_of_the_size_already_need_no_resizing(published, foreign, tmp_path):

@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.policy import linear
+from mechanic_rl_ros.policy import linear, unet
 from mechanic_rl_ros.policy.acting import Actor, acting_tensors
 from mechanic_rl_ros.policy.checkpoint import pack_weights, unpack_weights
 from mechanic_rl_ros.policy.part_config import GaussianConfig, UnetDenoiserConfig
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.policy.schedule import NoiseSchedule
-from mechanic_rl_ros.policy.unet import TimeConv, TimeGrow
 from mechanic_rl_ros.policy.weights import WeightsError
 
 
@@ -160,35 +159,42 @@ def test_a_unet_whose_convolutions_are_in_bfloat16_chooses_nearly_the_same_also_
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_packed_convolutions_choose_the_same_also_with_new_weights_and_are_not_copied(checkpoint, observe, monkeypatch, precision):
+def test_packed_convolutions_choose_the_same_and_those_of_old_weights_are_not_used(checkpoint, observe, monkeypatch, precision):
     torch.manual_seed(0)
     config = dataclasses.replace(checkpoint.config, head=UnetDenoiserConfig(widths=(16, 32), step_width=16), schedule=NoiseSchedule(prediction="sample"))
     made = dataclasses.replace(checkpoint, config=config, policy=Policy(config).state_dict())
-    plain = Actor(made, precision=precision)  # its convolutions are small
+    plain, packed = Actor(made, precision=precision), Actor(made, precision=precision)  # their convolutions are small
+    tolerance, used, genuine = 1e-5 if precision == "float32" else 0.02, [], unet.packed_linear
+    monkeypatch.setattr(unet, "packed_linear", lambda *parts: used.append(1) or genuine(*parts))
     monkeypatch.setattr(linear, "MANY", 1)
-    packed = Actor(made, precision=precision)
-    convolutions = [module for module in packed.policy.head.modules() if isinstance(module, TimeConv | TimeGrow)]
-    able = precision == "float32" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    assert all((module.packed is not None) == able for module in convolutions)
+    packed.prepare()
 
     def choose() -> list[np.ndarray]:
+        used.clear()
         chunks = []
         for actor in (plain, packed):
-            actor.reset(0)
+            actor._window.clear()
+            actor._generator.manual_seed(0)
             actor.observe(observe(0))
             chunks.append(actor.act())
+        np.testing.assert_allclose(*chunks, atol=tolerance)
         return chunks
 
+    able = precision == "float32" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     first = choose()
-    np.testing.assert_allclose(*first, atol=1e-5 if precision == "float32" else 0.02)
+    assert bool(used) == able
     head = {name: tensor for name, tensor in Policy(config).state_dict().items() if name.startswith("head.")}
     fresh = message(Actor(dataclasses.replace(made, policy={**made.policy, **head})))
     for actor in (plain, packed):
         receive(actor, fresh)
     second = choose()
-    np.testing.assert_allclose(*second, atol=1e-5 if precision == "float32" else 0.02)
+    assert not used
     assert np.abs(second[1] - first[1]).max() > 0.05
-    assert all(module.packed is None for module in copy.deepcopy(packed.policy).modules() if isinstance(module, TimeConv | TimeGrow))
+    packed.reset()
+    choose()
+    assert bool(used) == able
+    copied = copy.deepcopy(packed.policy)
+    assert not any(module._is_packed() for module in copied.modules() if isinstance(module, unet.Packable))
 
 
 def test_a_compiled_denoiser_chooses_the_same_also_with_new_weights(checkpoint, observe, monkeypatch, tmp_path):

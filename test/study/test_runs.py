@@ -1,12 +1,14 @@
 """Single runs of a study."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 from mechanic_rl_ros.algorithms.filtered_iql import FilteredIqlConfig
 from mechanic_rl_ros.errors import UserError
+from mechanic_rl_ros.paths import checkpoint_directory
 from mechanic_rl_ros.study import runs
 from mechanic_rl_ros.study.runs import Run, StudySettings, base_outcomes, make_run, run_all
 from mechanic_rl_ros.study.table import read_results
@@ -28,6 +30,12 @@ def test_a_policy_that_step_sizes_have_ruined_is_a_result_and_says_why(settings)
     assert "weights" in record["ruined"]
     assert read_results(settings.folder)["lift"][cell].successes == (0.0,)
     assert make_run(settings, Run("lift", Cell("relative"), 0))["ruined"] == ""
+
+
+def test_a_base_policy_of_another_task_is_refused(settings):
+    shutil.copytree(checkpoint_directory("lift"), settings.folder / "bases" / "held-out")
+    with pytest.raises(UserError, match="held-out is a policy of task lift, not push"):
+        base_outcomes(settings, "held-out", 1)
 
 
 def test_an_optimizer_that_refuses_to_go_on_has_ruined_its_network():

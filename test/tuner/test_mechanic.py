@@ -1,5 +1,6 @@
 """The published tuner: equal to its readable twin around every base, robust against bad gradients, resumable."""
 
+import collections
 import copy
 import math
 from types import SimpleNamespace
@@ -102,7 +103,7 @@ def assert_same_way(parameters, others, tolerance, start):
         way = (b - begin).detach()
         least = (2.0**-24 if a.dtype == torch.float32 else 0.0) * float(b.detach().norm())  # parameters of single precision are no nearer
         assert 1e3 * least < float(way.norm())
-        assert float((a.detach().double() - b).norm()) < tolerance * float(way.norm()) + least
+        assert float((a.double() - b).detach().norm()) < tolerance * float(way.norm()) + least
 
 
 @pytest.mark.parametrize("base", [name for name in BASES if "looks" not in name])
@@ -609,3 +610,13 @@ def test_hooks_of_saving_and_loading_are_called():
     tuner.load_state_dict(saved)
     assert heard == ["before saving", "mine", "after loading"]
     assert saved["note"] == "mine"  # loading changes nothing of what it is given
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, Nudged])
+def test_a_state_that_is_replaced_begins_anew(base):
+    parameters = make_parameters()
+    tuner = follow(Mechanic(base(parameters, lr=0.1), s_init=0.1), parameters, recorded(3, missing=False))
+    tuner.state = collections.defaultdict(dict)
+    before = [tensor.detach().clone() for tensor in parameters]
+    follow(tuner, parameters, recorded(3, missing=False))
+    assert all(not torch.equal(tensor, old) for tensor, old in zip(parameters, before, strict=True))
