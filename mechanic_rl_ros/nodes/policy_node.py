@@ -55,7 +55,7 @@ class PolicyNode(Node):
         self.mode = self.parameter("mode", "alternate", "alternate (every second episode best-of-N: the learner compares), gate, plain or best")
         if self.mode not in MODES:
             raise UserError(f"parameter mode of policy_node is {self.mode!r}: use one of {', '.join(MODES)}")
-        precision = self.parameter("precision", "float32", "of the weights of a U-Net's convolutions: float32, or bfloat16, which takes half the time")
+        precision = self.parameter("precision", "float32", "of the weights of a U-Net's convolutions: float32, or bfloat16, which takes 0.6 of the time")
         compiled = self.parameter(
             "compile", False, "whether torch compiles the denoiser, for CUDA devices: half a minute more at the start, minutes for a U-Net"
         )

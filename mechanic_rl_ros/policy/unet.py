@@ -82,7 +82,7 @@ class TimeGrow(Packable, nn.ConvTranspose1d):
 
 
 def keep_convolutions_in(head: nn.Module, precision: str) -> None:
-    """Keeps the weights of convolutions over time in ``float32`` or ``bfloat16``; all between them stays float32. Half the bytes are read in half the time.
+    """Keeps the weights of convolutions over time in ``float32`` or ``bfloat16``; all between them stays float32. Half the bytes are read.
 
     Raises:
         UserError: Another precision, or there are no such convolutions.
