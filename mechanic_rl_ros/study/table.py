@@ -57,6 +57,11 @@ class Result:
         """Half of the 95 % interval of the mean (Student's t over seeds); infinite for one seed."""
         return half_width(self.successes)
 
+    @property
+    def choosing(self) -> int:
+        """Seeds in which critics chose at the end: whether best-of-N is on tells runs apart more than some optimizers do."""
+        return sum(bool(curve[-1].get("best_of_n")) for curve in self.curves if curve)
+
     def on(self, seeds: Iterable[int]) -> list[float]:
         """Success of some of the seeds, in their order."""
         return [self.successes[self.seeds.index(seed)] for seed in seeds]
@@ -199,12 +204,12 @@ def as_markdown(results: dict[str, dict[Cell, Result]], bases: dict[str, float])
         lines += [
             f"## {problem}" + (f", base policy {base:.3f}" if base is not None else ""),
             "",
-            "| cell | success, mean | seeds | least gain over the base policy at any look |",
-            "|---|---|---|---|",
+            "| cell | success, mean | seeds | with best-of-N on at the end | least gain over the base policy at any look |",
+            "|---|---|---|---|---|",
         ]
         for result in sorted(cells.values(), key=lambda result: -result.mean):
             width = "" if result.half_width == float("inf") else f" ± {result.half_width:.3f}"
-            lines.append(f"| {result.cell.name} | {result.mean:.3f}{width} | {len(result.successes)} | {result.lowest:+.3f} |")
+            lines.append(f"| {result.cell.name} | {result.mean:.3f}{width} | {len(result.successes)} | {result.choosing} | {result.lowest:+.3f} |")
         said = claims(cells)
         like = PROBLEMS[problem].like if problem in PROBLEMS else ""
         if TUNER in cells and TUNER in results.get(like, {}) and _shared(cells[TUNER], results[like][TUNER]):

@@ -14,13 +14,14 @@ BASE = 0.5
 GOOD, POOR = Cell("adamw", 3e-4, 1e-3), Cell("adamw", 1e-2, 1e-3)
 
 
-def write(folder, problem, cell, successes, lowest=0.5, made=None):
+def write(folder, problem, cell, successes, lowest=0.5, made=None, choosing=0):
     place = folder / problem / cell.name
     place.mkdir(parents=True)
     for seed, success in enumerate(successes):
         record = {"problem": problem, "tuner": cell.tuner, "actor_rate": cell.actor_rate, "critic_rate": cell.critic_rate, "seed": seed, "success": success}
         record |= {"made": made, "settings": {"first_scene": 2_000_000}} if made else {}
-        (place / f"seed{seed}.json").write_text(json.dumps({**record, "curve": [{"success": lowest, "base": BASE}, {"success": success, "base": BASE}]}))
+        looks = [{"success": lowest, "base": BASE, "best_of_n": True}, {"success": success, "base": BASE, "best_of_n": seed < choosing}]
+        (place / f"seed{seed}.json").write_text(json.dumps({**record, "curve": looks}))
 
 
 def test_the_table_says_what_it_was_made_with(folder):
@@ -28,6 +29,11 @@ def test_the_table_says_what_it_was_made_with(folder):
     text = as_markdown(read_results(folder), {"lift": BASE, "push": BASE})
     assert "- 12 runs: commit 0123456789, 2 cores, 2026-11-23; scenes from 2000000" in text
     assert "- 13 runs: not told; scenes from ?" in text
+
+
+def test_the_table_says_in_how_many_seeds_critics_chose_at_the_end(folder):
+    write(folder, "push", TUNER, [0.9] * 5, choosing=2)
+    assert "| relative | 0.900 ± 0.000 | 5 | 2 | +0.000 |" in as_markdown(read_results(folder), {})
 
 
 def test_an_ablation_of_the_tuner_is_no_control(folder):
