@@ -467,7 +467,7 @@ def test_an_entry_that_ends_too_early_is_damage(tmp_path):
     sizes = data.rfind(b"PK\x01\x02") + 20  # in the directory at the end, of the last entry
     data[sizes : sizes + 8] = 2 * (4000).to_bytes(4, "little")
     shortened.write_bytes(data)
-    with pytest.raises(UserError, match=r"is damaged \(EOFError: EOFError\)"):
+    with pytest.raises(UserError, match=r"is damaged \((EOFError: EOFError|BadZipFile: Overlapped entries.*)\)"):  # newer versions of Python look for it
         read_stanford(shortened)
 
 
