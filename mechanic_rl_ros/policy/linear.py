@@ -72,7 +72,7 @@ def pack(weight: Tensor) -> Tensor | None:
         return None
     if weight.dtype != torch.float32 and not (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return None
-    return torch.ops.mkldnn._reorder_linear_weight(weight, FEW)  # type: ignore[no-any-return]
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), FEW)  # type: ignore[no-any-return]
 
 
 def packed_linear(inputs: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:

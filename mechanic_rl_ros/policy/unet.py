@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from mechanic_rl_ros.policy.part_config import LAST_GROUPS, UnetDenoiserConfig
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class Packable(nn.Module):
+class Packable(nn.Module, ABC):
     """A convolution over time as one matrix product, whose weights can also lie in the layout in which they are read fastest.
 
     A chunk has few steps and many channels. General convolution kernels are made for the opposite; here the weights are read once, in order, which is
@@ -26,14 +27,14 @@ class Packable(nn.Module):
     weight: Tensor
     _packed: tuple[Tensor, int] | None = None  # with the version of the weights that it was made of
 
+    @abstractmethod
     def matrix(self) -> Tensor:
-        """The weights (O, I) of the product."""
-        raise NotImplementedError
+        """The weights (O, I) of the product: as many rows as what comes out has numbers, as many columns as what goes in."""
 
     def pack(self) -> None:
         """Lays the weights out for acting, unless that is done already; once they change it does not count any more."""
         if not self._is_packed():
-            packed = pack(self.matrix().detach().contiguous())
+            packed = pack(self.matrix().detach())
             self._packed = None if packed is None else (packed, self.weight._version)
 
     def multiply(self, rows: Tensor, bias: Tensor | None) -> Tensor:
