@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--cell", default=TUNER.name, choices=cells, metavar="NAME", help="relative, schedule-free, adamw_3e-04_1e-03 and so on")
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--updates", type=int, help="for every episode; the learner's default when left out")
+    parser.add_argument("--actor-updates", type=int, help="for one of the critics; the learner's default when left out")
     parser.add_argument("--looks", type=lambda text: tuple(map(int, text.split(","))), default=LOOKS, help="episodes, separated by commas")
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--folder", type=Path, default=Path("runs/early_looks"))
@@ -45,9 +46,8 @@ def main() -> None:
     name = f"development-{options.task}"
     problem = PROBLEMS[name] = Problem(options.task, latency=0.08, noise=0.3, demonstrations=40, base_seed=11)
     kind = learner_of(DEFAULT)
-    config = replace(kind.Config.from_yaml(), guard=False)
-    if options.updates is not None:
-        config = replace(config, updates_per_episode=options.updates)
+    given = {"updates_per_episode": options.updates, "actor_updates": options.actor_updates}
+    config = replace(kind.Config.from_yaml(), guard=False, **{name: count for name, count in given.items() if count is not None})
     base = kind.prepare(config, Checkpoint.load(base_policy(name, options.folder)), options.seed)
     last = max(options.looks)
 

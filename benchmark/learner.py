@@ -132,7 +132,19 @@ class Plain:
                 for parameter, own in zip(network.parameters(), target_network.parameters(), strict=True):
                     own.mul_(1.0 - self.config.polyak).add_(parameter, alpha=self.config.polyak)
         self.variance += 0.01 * (float(error.detach().square().mean()) - self.variance)
-        counted = solved * (error.detach() > self.config.advantage_floor * self.variance**0.5)
+        self.clone(observation, chunks, solved, error.detach(), shown)
+        for _ in range(self.config.actor_updates - 1):
+            frames, chunks, _, _, _, solved = self.batch(shown)
+            observation = self.policy.observe(frames)
+            joined = torch.cat([observation, chunks[:, self.horizon].flatten(1)], dim=1)
+            with torch.no_grad():
+                believed = torch.minimum(self.targets[0](joined), self.targets[1](joined)).squeeze(1)
+                error = believed - self.value(observation).squeeze(1)
+            self.clone(observation, chunks, solved, error, shown)
+
+    def clone(self, observation: Tensor, chunks: Tensor, solved: Tensor, error: Tensor, shown: int) -> None:
+        """One update of the actor."""
+        counted = solved * (error > self.config.advantage_floor * self.variance**0.5)
         counted[len(counted) - shown :] = 1.0
         losses = self.policy.loss(observation, chunks, self.generator)
         self.actor_tuner.descend((counted * losses).mean() / counted.mean())

@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, help="only so many episodes of it; all when left out")
     parser.add_argument("--then", type=Path, help="run folder whose episodes from there on follow")
     parser.add_argument("--updates", type=int, help="for every episode; the learner's default when left out")
+    parser.add_argument("--actor-updates", type=int, help="for one of the critics; the learner's default when left out")
     parser.add_argument("--seed", type=int, default=0, help="of the learner")
     parser.add_argument("--scenes", type=int, default=150)
     options = parser.parse_args()
@@ -40,8 +41,8 @@ def main() -> None:
     if options.then:
         episodes += _episodes(options.then)[len(episodes) :]
     kind = learner_of(DEFAULT)
-    config = kind.Config.from_yaml()
-    config = replace(config, updates_per_episode=options.updates or config.updates_per_episode)
+    given = {"updates_per_episode": options.updates, "actor_updates": options.actor_updates}
+    config = replace(kind.Config.from_yaml(), **{name: count for name, count in given.items() if count is not None})
     learner = kind.create(config, kind.prepare(config, Checkpoint.load(checkpoint_directory(episodes[0].task)), options.seed), options.seed)
     for episode in episodes:
         learner.add_episode(episode)

@@ -23,12 +23,14 @@ class FilteredIqlConfig(CriticConfig):
     """Settings of filtered IQL.
 
     Attributes:
+        actor_updates: Updates of the actor for one of the critics, each with rows of its own: a denoiser takes more of them than a regression.
         expectile: Of V's regression towards min Q; 1 would be its maximum.
         advantage_floor: A practised chunk counts while its advantage is above this many deviations (below 0: slightly worse than expected still counts).
     """
 
     SECTION: ClassVar[str] = "filtered_iql"
 
+    actor_updates: int = field(default=4, metadata={"low": 1, "high": 1000})
     expectile: float = field(default=0.8, metadata={"low": 0.5, "high": 0.999})
     advantage_floor: float = field(default=-0.5, metadata={"low": -100.0, "high": 100.0})
 
@@ -53,8 +55,13 @@ class FilteredIql(CriticLearner):
         rows = self.sample()
         observation = self.policy.observe(rows.frames)
         advantage = self._update_critics(rows, observation)
-        if self.actor_learns:
-            self._update_actor(rows, observation, advantage)
+        if not self.actor_learns:
+            return
+        self._update_actor(rows, observation, advantage)
+        for _ in range(self.config.actor_updates - 1):
+            rows = self.sample()
+            observation = self.policy.observe(rows.frames)
+            self._update_actor(rows, observation, self._believed(rows, observation) - self.value(observation).detach())
 
     def critics(self) -> tuple[TwinQ, Value]:
         """They choose in best-of-N."""
@@ -69,13 +76,17 @@ class FilteredIql(CriticLearner):
     def _update_critics(self, rows: Rows, observation: Tensor) -> Tensor:
         with torch.no_grad():
             future = self.value(self.policy.observe(rows.next_frames)).clamp(0.0, 1.0)
-            believed = self.target_q(observation, rows.chunks).amin(0)
+        believed = self._believed(rows, observation)
         self.regress(rows, observation, future)
         error = believed - self.value(observation)
         self.descend("value", (torch.where(error > 0, self.config.expectile, 1.0 - self.config.expectile) * rows.weights * error.square()).mean())
         self.follow()
         self.numbers["advantage_variance"].lerp_(error.detach().square().mean(), 1.0 / min(self.updates + 1, 100))
         return error.detach()
+
+    @torch.no_grad()
+    def _believed(self, rows: Rows, observation: Tensor) -> Tensor:
+        return self.target_q(observation, rows.chunks).amin(0)
 
     def _update_actor(self, rows: Rows, observation: Tensor, advantage: Tensor) -> None:
         weight = rows.solved * (advantage > self.config.advantage_floor * self.numbers["advantage_variance"].sqrt())

@@ -18,7 +18,7 @@ def study(
     problems: Annotated[
         str,
         typer.Option(
-            help="Problems, separated by commas: lift, push, reach, held-out (a harder push that nothing was chosen by), lift-late; lift in other conditions: "
+            help="Problems, separated by commas: lift, push, reach, held-out (a harder reach that nothing was chosen by), push-late, lift-late; lift in other conditions: "
             "lift-gradient-1e-3, lift-gradient-1e3, lift-batch-64, lift-batch-512, lift-width-1 (which the following are compared with), lift-width-0.5, lift-width-4."
         ),
     ] = "lift,push,reach,held-out",

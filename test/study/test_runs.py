@@ -34,7 +34,7 @@ def test_a_policy_that_step_sizes_have_ruined_is_a_result_and_says_why(settings)
 
 def test_a_base_policy_of_another_task_is_refused(settings):
     shutil.copytree(checkpoint_directory("lift"), settings.folder / "bases" / "held-out")
-    with pytest.raises(UserError, match="held-out is a policy of task lift, not push"):
+    with pytest.raises(UserError, match="held-out is a policy of task lift, not reach"):
         base_outcomes(settings, "held-out", 1)
 
 
