@@ -52,14 +52,12 @@ class FilteredIql(CriticLearner):
 
     def learn(self) -> None:
         """Q, V, and the actor once the critics had updates of their own."""
-        rows = self.sample()
+        rows, *further = self.samples(self.config.actor_updates if self.actor_learns else 1)
         observation = self.policy.observe(rows.frames)
         advantage = self._update_critics(rows, observation)
-        if not self.actor_learns:
-            return
-        self._update_actor(rows, observation, advantage)
-        for _ in range(self.config.actor_updates - 1):
-            rows = self.sample()
+        if self.actor_learns:
+            self._update_actor(rows, observation, advantage)
+        for rows in further:
             observation = self.policy.observe(rows.frames)
             self._update_actor(rows, observation, self._believed(rows, observation) - self.value(observation).detach())
 

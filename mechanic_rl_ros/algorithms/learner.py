@@ -31,6 +31,7 @@ from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.critic import TwinQ, Value
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.replay.buffer import ReplayBuffer
+from mechanic_rl_ros.replay.mixture import mixed_batches
 from mechanic_rl_ros.replay.rows import Rows
 
 ROWS = 16
@@ -225,14 +226,12 @@ class Learner(ABC):
 
     def sample(self) -> Rows:
         """A batch of practice and, last, of demonstrations."""
+        return self.samples(1)[0]
+
+    def samples(self, count: int) -> list[Rows]:
+        """Several batches, drawn at once: that takes hardly longer than one."""
         shown = self.shown_rows
-        if shown == self.config.batch_size:
-            return self.demonstrations.sample(shown, self.generator)
-        practised = self.practice.sample(self.config.batch_size - shown, self.generator)
-        if not shown:
-            return practised
-        practised.weights = practised.weights / practised.weights.mean()  # drawn by priority or not, demonstrations keep their share
-        return Rows.join(practised, self.demonstrations.sample(shown, self.generator))
+        return mixed_batches(count, self.practice, self.config.batch_size - shown, self.demonstrations, shown, self.generator)
 
     @property
     def was_shown_more(self) -> bool:

@@ -39,6 +39,11 @@ class Rows:
         """Rows of both."""
         return Rows(**{name: torch.cat([getattr(first, name), getattr(second, name)]) for name in Rows.__dataclass_fields__})
 
+    def split(self, count: int) -> list[Rows]:
+        """The same rows in parts of ``count`` each, the last one smaller where it does not go in."""
+        columns = {name: getattr(self, name).split(count) for name in Rows.__dataclass_fields__}
+        return [Rows(**dict(zip(columns, parts, strict=True))) for parts in zip(*columns.values(), strict=True)]
+
     def to(self, device: torch.device) -> Rows:
         """The same rows on ``device``, copied from the host without waiting where they lie there."""
         if self.frames.device.type == device.type:

@@ -599,12 +599,12 @@ def test_rows_that_are_drawn_more_often_do_not_count_more_for_the_actor(checkpoi
 def test_the_actor_is_updated_several_times_for_one_of_the_critics_each_time_with_other_rows(checkpoint, world, monkeypatch):
     learner = begin("filtered_iql", checkpoint, critic_updates=0, actor_updates=3)
     practise_with(learner, world, range(3))
-    sample, drawn = learner.sample, []
-    monkeypatch.setattr(learner, "sample", lambda: drawn.append(sample()) or drawn[-1])
+    clone, cloned = learner.clone, []
+    monkeypatch.setattr(learner, "clone", lambda rows, observation, weight: cloned.append(rows) or clone(rows, observation, weight))
     learner.update()
     steps = {role: {int(state["step"]) for state in tuner.state.values()} for role, tuner in learner.tuners.items()}
     assert steps == {"actor": {3}, "critic": {1}, "value": {1}}
-    assert len({tuple(rows.positions.tolist()) for rows in drawn}) == 3
+    assert len({tuple(rows.positions.tolist()) for rows in cloned}) == 3
 
 
 def test_a_steered_denoiser_inpaints_as_its_denoiser_does(checkpoint):
