@@ -1,5 +1,5 @@
-// The passes over memory that the tuners make, for float32 tensors on the processor: two that Mechanic adds to its base optimizer, and a whole step of
-// RelativeMechanic, which is two passes and some arithmetic between them.
+// The passes over memory that the tuners make, for float32 tensors on the processor: two that Mechanic adds to its base optimizer, of which the second makes
+// the step of an Adam as well, and a whole step of RelativeMechanic, which is two passes and some arithmetic between them.
 // A plain C interface that Python loads with ctypes. Without this library torch does the same, more slowly.
 
 #include <algorithm>
@@ -20,7 +20,15 @@ namespace {
 
 constexpr int64_t kBlock = 4096;         // elements summed in single precision until the sum is added to a double
 constexpr int64_t kPerThread = 1 << 20;  // elements that are worth a thread
+constexpr int64_t kPiece = 64;           // elements between two looks ahead
+constexpr int64_t kAhead = 256;          // elements that memory is asked for before they are due
 constexpr double kTiny = 1e-100;         // in denominators that are zero only where nothing was ever seen
+
+// Asks for the next elements of many arrays: a processor follows two or three by itself.
+template <typename... Arrays>
+inline __attribute__((always_inline)) void look_ahead(int64_t i, const Arrays*... arrays) {
+  for (int64_t k = i + kAhead; k < i + kAhead + kPiece; k += 16) (__builtin_prefetch(arrays + k), ...);
+}
 
 WIDE void products(const float* d, const float* g, int64_t n, double* out) {
   for (int64_t start = 0; start < n; start += kBlock) {
@@ -63,6 +71,41 @@ WIDE void place(float* d, const float* reference, float* x, int64_t n, float sca
   }
 }
 
+// The numbers of an Adam: decays of the moments, epsilon, weight decay in the gradient and, times the learning rate, beside it, -1 where a gradient is to
+// be climbed; and of a tensor, learning rate and root of the second moment with their corrections.
+struct Adam {
+  float first_decay, second_decay, epsilon, coupled, decoupled, sign, length, root;
+};
+
+// Adam steps D, whose decay means the parameters; the rest as in place.
+WIDE void adam_place(const float* __restrict g, float* __restrict first, float* __restrict second, float* __restrict d, const float* __restrict reference,
+                     float* __restrict x, int64_t n, Adam a, float scale, double* out) {
+  for (int64_t start = 0; start < n; start += kBlock) {
+    const int64_t end = std::min(n, start + kBlock);
+    float along = 0, square = 0;
+    for (int64_t piece = start; piece < end; piece += kPiece) {
+      const int64_t stop = std::min(end, piece + kPiece);
+      look_ahead(piece, g, first, second, d, reference, x);
+      for (int64_t i = piece; i < stop; ++i) {
+        const float old = x[i];
+        const float gradient = a.sign * g[i] + a.coupled * old;
+        const float mean = first[i] + (1 - a.first_decay) * (gradient - first[i]);
+        const float variance = a.second_decay * second[i] + (1 - a.second_decay) * gradient * gradient;
+        const float direction = d[i] - a.decoupled * old - a.length * mean / (a.root * std::sqrt(variance) + a.epsilon);
+        const float value = reference[i] + scale * direction;
+        first[i] = mean;
+        second[i] = variance;
+        d[i] = direction;
+        x[i] = value;
+        along += direction * value;
+        square += value * value;
+      }
+    }
+    out[0] += along;
+    out[1] += square;
+  }
+}
+
 // The numbers of RelativeMechanic: weight of the average in the point where gradients are taken, decay of the second moment, epsilon, weight decay.
 struct Numbers {
   float momentum, decay, epsilon, weight_decay;
@@ -74,14 +117,18 @@ WIDE void relative_sums(const float* __restrict g, const float* __restrict y, co
   for (int64_t start = 0; start < n; start += kBlock) {
     const int64_t end = std::min(n, start + kBlock);
     float gg = 0, yy = 0, dg = 0, dy = 0, uu = 0;
-    for (int64_t i = start; i < end; ++i) {
-      const float v = c.decay * second[i] + (1 - c.decay) * g[i] * g[i];
-      const float u = g[i] / (std::sqrt(v * correction) + c.epsilon) + c.weight_decay * y[i];
-      gg += g[i] * g[i];
-      yy += y[i] * y[i];
-      dg += d[i] * g[i];
-      dy += d[i] * y[i];
-      uu += u * u;
+    for (int64_t piece = start; piece < end; piece += kPiece) {
+      const int64_t stop = std::min(end, piece + kPiece);
+      look_ahead(piece, g, y, d, second);
+      for (int64_t i = piece; i < stop; ++i) {
+        const float v = c.decay * second[i] + (1 - c.decay) * g[i] * g[i];
+        const float u = g[i] / (std::sqrt(v * correction) + c.epsilon) + c.weight_decay * y[i];
+        gg += g[i] * g[i];
+        yy += y[i] * y[i];
+        dg += d[i] * g[i];
+        dy += d[i] * y[i];
+        uu += u * u;
+      }
     }
     out[0] += gg;
     out[1] += yy;
@@ -94,16 +141,20 @@ WIDE void relative_sums(const float* __restrict g, const float* __restrict y, co
 // The step: v, D, the average of z = x_ref + scale D, and y in place. length is that of u in D, share that of z in the average.
 WIDE void relative_move(const float* __restrict g, float* __restrict y, float* __restrict d, float* __restrict second, float* __restrict average,
                         const float* __restrict reference, int64_t n, float correction, float length, float share, float scale, Numbers c) {
-  for (int64_t i = 0; i < n; ++i) {
-    const float v = c.decay * second[i] + (1 - c.decay) * g[i] * g[i];
-    const float u = g[i] / (std::sqrt(v * correction) + c.epsilon) + c.weight_decay * y[i];
-    const float direction = d[i] + length * u;
-    const float z = reference[i] + scale * direction;
-    const float mean = average[i] + share * (z - average[i]);
-    second[i] = v;
-    d[i] = direction;
-    average[i] = mean;
-    y[i] = z + c.momentum * (mean - z);
+  for (int64_t piece = 0; piece < n; piece += kPiece) {
+    const int64_t stop = std::min(n, piece + kPiece);
+    look_ahead(piece, g, y, d, second, average, reference);
+    for (int64_t i = piece; i < stop; ++i) {
+      const float v = c.decay * second[i] + (1 - c.decay) * g[i] * g[i];
+      const float u = g[i] / (std::sqrt(v * correction) + c.epsilon) + c.weight_decay * y[i];
+      const float direction = d[i] + length * u;
+      const float z = reference[i] + scale * direction;
+      const float mean = average[i] + share * (z - average[i]);
+      second[i] = v;
+      d[i] = direction;
+      average[i] = mean;
+      y[i] = z + c.momentum * (mean - z);
+    }
   }
 }
 
@@ -174,6 +225,17 @@ void mechanic_place(int count, float* const* directions, float* const* reference
                     double scale, int threads, double* out) {
   spread(count, sizes, threads, 2, out, [&](int t, int64_t start, int64_t n, double* sums) {
     place(directions[t] + start, references[t] + start, values[t] + start, n, static_cast<float>(scale), static_cast<float>(decays[t]), sums);
+  });
+}
+
+// A step of Adam on D, then x = x_ref + scale D; out (count, 2) = <D, x>, |x|^2. numbers are the first six of Adam, lengths and roots one for every tensor.
+void mechanic_adam_place(int count, float* const* gradients, float* const* firsts, float* const* seconds, float* const* directions,
+                         float* const* references, float* const* values, const int64_t* sizes, const double* numbers, const double* lengths,
+                         const double* roots, double scale, int threads, double* out) {
+  spread(count, sizes, threads, 2, out, [&](int t, int64_t i, int64_t n, double* sums) {
+    const Adam a = {static_cast<float>(numbers[0]), static_cast<float>(numbers[1]), static_cast<float>(numbers[2]), static_cast<float>(numbers[3]),
+                    static_cast<float>(numbers[4]), static_cast<float>(numbers[5]), static_cast<float>(lengths[t]), static_cast<float>(roots[t])};
+    adam_place(gradients[t] + i, firsts[t] + i, seconds[t] + i, directions[t] + i, references[t] + i, values[t] + i, n, a, static_cast<float>(scale), sums);
   });
 }
 

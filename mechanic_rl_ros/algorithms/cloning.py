@@ -14,11 +14,12 @@ from mechanic_rl_ros.policy.checkpoint import PRACTICE_NOISE, Checkpoint
 
 @dataclass(frozen=True)
 class CloningConfig(LearnerConfig):
-    """Settings of cloning solved practice: there are no critics to wait for."""
+    """Settings of cloning solved practice: there are no critics to wait for, and an episode pays for as many updates of the actor as with them."""
 
     SECTION: ClassVar[str] = "cloning"
 
     critic_updates: int = field(default=0, metadata={"low": 0, "high": 1_000_000})
+    updates_per_episode: int = field(default=40, metadata={"low": 1, "high": 10_000})
 
 
 class Cloning(Learner):

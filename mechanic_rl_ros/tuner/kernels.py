@@ -46,9 +46,14 @@ def place(directions: Sequence[Tensor], references: Sequence[Tensor], values: Se
         columns = (pointers(directions), pointers(references), pointers(values), sizes(directions))
         library.mechanic_place(len(directions), *columns, numbers(map(float, decays)), float(scale), torch.get_num_threads(), out.data_ptr())
         found = out.sum(dim=0)
+    return or_in_double_precision(found, directions, values)
+
+
+def or_in_double_precision(found: Tensor, directions: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+    """<D, x> and |x|^2 as they were found, or made again where single precision could not hold them; on CUDA nobody waits to see that."""
     if found.is_cuda or bool(torch.isfinite(found).all()):
         return found
-    # Squares that single precision cannot hold, after a gradient of 1e19: the next slopes must be numbers all the same.
+    # After a gradient of 1e19: the next slopes must be numbers all the same.
     wide = [(_flat(direction).double(), _flat(value).double()) for direction, value in zip(directions, values, strict=True)]
     return _sum([(torch.dot(direction, value), _square(value)) for direction, value in wide])
 
@@ -89,8 +94,9 @@ def _library() -> Any:
     pointer, size = ctypes.c_void_p, ctypes.c_int
     library.mechanic_products.argtypes = [size, *[pointer] * 3, size, pointer]
     library.mechanic_place.argtypes = [size, *[pointer] * 5, ctypes.c_double, size, pointer]
+    library.mechanic_adam_place.argtypes = [size, *[pointer] * 10, ctypes.c_double, size, pointer]
     library.mechanic_relative_step.argtypes = [size, *[pointer] * 11, size, size]
-    library.mechanic_products.restype = library.mechanic_place.restype = None
+    library.mechanic_products.restype = library.mechanic_place.restype = library.mechanic_adam_place.restype = None
     library.mechanic_relative_step.restype = size
     return library
 

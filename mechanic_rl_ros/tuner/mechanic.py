@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mechanic_rl_ros.tuner import adam_pass
 from mechanic_rl_ros.tuner.base_step import BaseStep
 from mechanic_rl_ros.tuner.kernels import place, products
 from mechanic_rl_ros.tuner.saved_state import fitting_numbers, fitting_state, require_base, require_dense
@@ -175,10 +176,13 @@ class Mechanic(torch.optim.Optimizer):
 
     def _move(self, h: Tensor, finite: Tensor | None = None) -> None:
         """The step itself. With ``finite``, a tensor that says whether it is to have an effect. What a captured graph reads again is written in place."""
-        bettors = self._bet(h)
+        bettors, known = self._bet(h), self._known()
         self._bettors.copy_(bettors if finite is None else torch.where(finite, bettors, self._bettors))
+        library = None if finite is not None else adam_pass.adam_library(self.base, self.state, [tensor for tensor in known if tensor.grad is not None])
+        if library is not None:
+            self._inner.copy_(adam_pass.step(library, self.base, self.state, self.scale))
+            return
         decays = self._base_step.step(self.state, finite)
-        known = self._known()
         states = [self.state[tensor] for tensor in known]
         directions, references = [state["direction"] for state in states], [state["reference"] for state in states]
         self._inner.copy_(place(directions, references, known, [decays.get(tensor, 0.0) for tensor in known], self.scale))

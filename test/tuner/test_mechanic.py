@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from mechanic_rl_ros.tuner import Mechanic, kernels
+from mechanic_rl_ros.tuner import Mechanic, adam_pass, kernels
 from mechanic_rl_ros.tuner.kernels import place
 from mechanic_rl_ros.tuner.mechanic import SCALE_BOUND
 from mechanic_rl_ros.tuner.reference import ReferenceMechanic
@@ -147,6 +147,63 @@ def test_the_kernels_equal_torch(sizes, threads, monkeypatch):
         torch.testing.assert_close(a, b)
 
 
+def steps_by_the_pass(base, dtype=torch.float32, prepare=lambda base: None):
+    """How many of 10 steps were made for the base."""
+    parameters, made = make_parameters(dtype), []
+    tuner = Mechanic(base(parameters), s_init=0.1)
+    prepare(tuner.base)
+    step = adam_pass.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adam_pass, "step", lambda *parts: made.append(1) or step(*parts))
+        follow(tuner, parameters, recorded(10, missing=False))
+    return len(made)
+
+
+@pytest.mark.parametrize("name", ["Adam", "Adam with decay, fused", "AdamW", "AdamW, fused", "AdamW that maximises"])
+def test_the_steps_of_an_adam_are_made_in_the_same_pass_but_for_the_first(name):
+    assert steps_by_the_pass(BASES[name]) == 9
+
+
+class OwnAdam(torch.optim.Adam):
+    """Who derives from Adam may do anything else."""
+
+
+def watched(base):
+    base.register_step_post_hook(lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("base", "dtype", "prepare"),
+    [
+        (lambda p: torch.optim.SGD(p, lr=0.1), torch.float32, None),
+        (lambda p: torch.optim.AdamW(p, amsgrad=True), torch.float32, None),
+        (OwnAdam, torch.float32, None),
+        (torch.optim.AdamW, torch.float64, None),
+        (torch.optim.AdamW, torch.bfloat16, None),
+        (torch.optim.AdamW, torch.float32, watched),
+        (torch.optim.AdamW, torch.float32, lambda base: torch.optim.lr_scheduler.ConstantLR(base)),
+    ],
+    ids=["another base", "amsgrad", "a class of its own", "double precision", "half precision", "a hook", "a scheduler"],
+)
+def test_a_base_that_the_pass_does_not_know_makes_its_steps_itself(base, dtype, prepare):
+    assert steps_by_the_pass(base, dtype, prepare or (lambda base: None)) == 0
+
+
+@pytest.mark.parametrize("name", ["Adam with decay, fused", "AdamW", "AdamW that maximises"])
+def test_what_the_pass_leaves_in_the_base_is_what_the_base_leaves_itself(name, monkeypatch):
+    left = []
+    for native in (True, False):
+        if not native:
+            monkeypatch.setattr(adam_pass, "adam_library", lambda *_: None)
+        parameters = make_parameters(torch.float32)
+        tuner = follow(Mechanic(BASES[name](groups(parameters)), s_init=0.1), parameters, recorded(20))
+        left.append([tuner.base.state[tuner.state[tensor]["direction"]] for tensor in parameters])
+    for mine, theirs in zip(*left, strict=True):
+        assert mine["step"] == theirs["step"] > 10.0
+        for moment in ("exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(mine[moment], theirs[moment], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_a_gradient_that_is_not_finite_skips_the_step_and_harms_nothing_after_it(bad, dtype):
@@ -264,6 +321,13 @@ def test_a_finite_gradient_that_is_far_too_large_leaves_numbers_behind():
     follow(tuner, parameters, [*record[:5], outsized, *record[5:]])
     assert tuner.skipped == 0
     assert all(bool(torch.isfinite(tensor).all()) for tensor in (*parameters, tuner._bettors, tuner._inner))
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.AdamW])
+def test_the_size_of_parameters_that_single_precision_cannot_square_is_known_all_the_same(base):
+    parameters = [torch.nn.Parameter(1e20 * tensor.detach()) for tensor in make_parameters(torch.float32)]
+    tuner = follow(Mechanic(base(parameters, lr=1.0), s_init=0.1), parameters, recorded(3, missing=False))
+    assert float(tuner._inner[1]) == pytest.approx(sum(float(tensor.detach().double().square().sum()) for tensor in parameters), rel=1e-6)
 
 
 def test_steps_go_on_where_nobody_sums_in_double_precision_what_overflowed(monkeypatch):
