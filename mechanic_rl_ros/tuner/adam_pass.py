@@ -1,6 +1,6 @@
 """One pass over memory that makes the step of torch's Adam or AdamW on D and then moves the parameters, on the processor.
 
-By itself such a base moves 28 bytes per parameter, and ``kernels.place`` 28 more with decay; together it is 40. With the pass that looks for the slope
+By itself such a base moves 28 bytes per parameter, and ``kernels.place`` 20 more with decay; together it is 40. With the pass that looks for the slope
 that is 48, which is 1.7 times what fused AdamW moves, and near the least that Mechanic's equations allow.
 """
 

@@ -40,7 +40,8 @@ class Mechanic(torch.optim.Optimizer):
     Inner products and norms run over all parameters of all groups. The first step only makes D; S is s_init from the second on.
 
     D, not x, is what the base optimizer steps, where that is the same thing: weight decay is added here. Memory beyond the base's: x_ref and D, in
-    fp32 for parameters of lower precision. Any other base (one that looks at the parameters) costs a temporary copy of them in each step.
+    fp32 for parameters of lower precision. Any other base (one that looks at the parameters) costs a temporary copy of them in each step. The step of
+    Adam and AdamW on float32 parameters on the processor is made here, in one pass with our own, unless a scheduler or a hook watches the base.
 
     A gradient that is not finite, or the sum of whose squares single precision cannot hold (2e16 in each of a million numbers), skips the step as a
     whole: parameters, base and bettors stay as they are, and ``skipped`` counts it. A parameter without gradient keeps its D. Without any gradient
