@@ -9,7 +9,7 @@ from mechanic_rl_ros.latency import LatencyMode
 from mechanic_rl_ros.policy.acting import Actor
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.report.interval import wilson_interval as wilson
-from mechanic_rl_ros.rollout import run_episode
+from mechanic_rl_ros.rollout import solves
 from mechanic_rl_ros.scene_seeds import EVALUATION_SEED
 from mechanic_rl_ros.sim.environment import Environment
 from mechanic_rl_ros.workers import over_seeds
@@ -98,4 +98,4 @@ class _Trial:
         self.latency, self.latency_mode = latency, latency_mode
 
     def __call__(self, seed: int) -> bool:
-        return run_episode(self.env, self.actor, seed, self.best_of_n, self.region, self.latency, latency_mode=self.latency_mode).success
+        return solves(self.env, self.actor, seed, self.best_of_n, self.region, self.latency, self.latency_mode)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.errors import UserError
-from mechanic_rl_ros.safety.servo import Servo
+from mechanic_rl_ros.safety.compiled_servo import make_servo
 
 _TOOL = re.compile(r"tcp_(velocity|delta|spin|turn)_([xyz])")
 _JOINT = re.compile(r"joint(\d)_(velocity|position)")
@@ -35,7 +35,7 @@ class ActionSpace:
         self._scales = np.array([channel.scale for channel in embodiment.action[:-1]])
         self._finger = embodiment.action[-1].scale
         self._period, self._home = embodiment.period, np.array(embodiment.joints.home)
-        self._servo = Servo(embodiment)
+        self._servo = make_servo(embodiment)
         self._tool = np.zeros((6, len(names) - 1))
         self._joints: str | None = None
         kinds = [self._read(index, name) for index, name in enumerate(names[:-1])]

@@ -14,7 +14,7 @@ from mechanic_rl_ros.safety.kinematics import HAND_TCP, Kinematics
 from mechanic_rl_ros.safety.limits import SafetyLimits
 
 # Index of the joint frame (7: the tool centre point), centre in that frame (m), radius (m).
-_SPHERES = (
+SPHERES = (
     *((3, (0.0, 0.0, z), 0.06) for z in (-0.06, 0.0, 0.06)),
     *((4, (0.0, 0.0, z), 0.06) for z in (-0.31, -0.26, -0.21)),
     *((4, (0.0, 0.08, z), 0.025) for z in (-0.20, -0.165, -0.13, -0.095, -0.06)),
@@ -36,9 +36,9 @@ class Clearance:
         self._table, self._clearance = bounds.table_height, bounds.clearance
         self._boxes_low = np.array([box.low for box in bounds.keep_out]).reshape(-1, 3)
         self._boxes_high = np.array([box.high for box in bounds.keep_out]).reshape(-1, 3)
-        self._frames = np.array([frame for frame, _, _ in _SPHERES])
-        self._centres = np.array([(*centre, 1.0) for _, centre, _ in _SPHERES])
-        self._radii = np.array([radius for _, _, radius in _SPHERES])
+        self._frames = np.array([frame for frame, _, _ in SPHERES])
+        self._centres = np.array([(*centre, 1.0) for _, centre, _ in SPHERES])
+        self._radii = np.array([radius for _, _, radius in SPHERES])
 
     def margins(self, q: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Distances left at joint positions ``q`` (N, 7), rad: name -> (N,), m; negative where something is too close or beyond."""

@@ -19,10 +19,10 @@ from mechanic_rl_ros.safety import limits
 from mechanic_rl_ros.safety.action_space import ActionSpace
 from mechanic_rl_ros.safety.chunk_player import ChunkPlayer
 from mechanic_rl_ros.safety.command import Command
+from mechanic_rl_ros.safety.compiled_motion import make_motion
 from mechanic_rl_ros.safety.limits import SafetyLimits
-from mechanic_rl_ros.safety.motion import Motion, State
 from mechanic_rl_ros.safety.reading import JointReading
-from mechanic_rl_ros.sim.trajectory import Trajectory
+from mechanic_rl_ros.sim.trajectory import State, Trajectory
 
 DRIFT = 0.2  # rad between command and measurement that calls for a resynchronisation; a reading 60 ms old lags by less
 ALIGN_S = 0.2  # s that a resynchronisation takes at least
@@ -75,7 +75,7 @@ class Commander:
         self._bounds = bounds or SafetyLimits.load()
         self._player = ChunkPlayer(self._dim, BLEND_NS)
         self._actions = ActionSpace(embodiment)
-        self._motion = Motion(embodiment, self._bounds, period_s)
+        self._motion = make_motion(embodiment, self._bounds, period_s)
         self._longest_gap_ns = round(LONGEST_GAP * period_s * 1e9)
         self._reading: JointReading | None = None
         self._emergency, self._homing, self._obstructed = False, False, ""

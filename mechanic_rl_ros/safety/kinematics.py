@@ -28,7 +28,12 @@ DOWNWARD = np.diag([1.0, -1.0, -1.0])  # hand pointing straight down, fingers cl
 
 
 class Kinematics:
-    """Pose and Jacobian of ``fr3_hand_tcp`` in ``fr3_link0``."""
+    """Pose and Jacobian of ``fr3_hand_tcp`` in ``fr3_link0``.
+
+    Attributes:
+        origins: Pose (7, 4, 4) of every joint in the frame of the one before it, where it has not turned.
+        tool: Pose (4, 4) of the tool centre point in the frame of the last joint.
+    """
 
     def __init__(self, embodiment: Embodiment) -> None:
         """Takes the embodiment whose joints these are.
@@ -38,8 +43,8 @@ class Kinematics:
         """
         if len(embodiment.joints.names) != 7 or embodiment.tcp_frame != "fr3_hand_tcp":
             raise UserError(f"embodiment {embodiment.name} is not an FR3 with seven joints and fr3_hand_tcp: use config/embodiment/fr3.yaml as a pattern")
-        self._origins = np.stack([_origin(xyz, roll) for xyz, roll in JOINT_ORIGINS])
-        self._tool = _yaw(HAND_YAW) @ _origin((0.0, 0.0, FLANGE + HAND_TCP), 0.0)
+        self.origins = np.stack([_origin(xyz, roll) for xyz, roll in JOINT_ORIGINS])
+        self.tool = _yaw(HAND_YAW) @ _origin((0.0, 0.0, FLANGE + HAND_TCP), 0.0)
         self._turns = np.tile(np.eye(4), (7, 1, 1))
 
     def tcp(self, q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -77,12 +82,12 @@ class Kinematics:
         turns = np.zeros((*q.shape, 4, 4))
         turns[..., 2, 2] = turns[..., 3, 3] = 1.0
         turns[..., 0, 0], turns[..., 1, 1], turns[..., 1, 0], turns[..., 0, 1] = cosine, cosine, sine, -sine
-        steps = self._origins @ turns
+        steps = self.origins @ turns
         frames = np.empty((len(q), 8, 4, 4))
         frames[:, 0] = steps[:, 0]
         for joint in range(1, 7):
             np.matmul(frames[:, joint - 1], steps[:, joint], out=frames[:, joint])
-        np.matmul(frames[:, 6], self._tool, out=frames[:, 7])
+        np.matmul(frames[:, 6], self.tool, out=frames[:, 7])
         return frames
 
     def _chain(self, q: ArrayLike) -> NDArray[np.float64]:
@@ -91,12 +96,12 @@ class Kinematics:
         cosine, sine = np.cos(angles), np.sin(angles)
         turns = self._turns
         turns[:, 0, 0], turns[:, 1, 1], turns[:, 1, 0], turns[:, 0, 1] = cosine, cosine, sine, -sine
-        steps = self._origins @ turns
+        steps = self.origins @ turns
         frames = np.empty((8, 4, 4))
         frames[0] = steps[0]
         for joint in range(1, 7):
             np.dot(frames[joint - 1], steps[joint], out=frames[joint])
-        np.dot(frames[6], self._tool, out=frames[7])
+        np.dot(frames[6], self.tool, out=frames[7])
         return frames
 
 

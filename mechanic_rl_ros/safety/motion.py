@@ -18,15 +18,12 @@ from mechanic_rl_ros.safety.clearance import Clearance
 from mechanic_rl_ros.safety.kinematics import Kinematics
 from mechanic_rl_ros.safety.limiter import JointLimiter
 from mechanic_rl_ros.safety.limits import SafetyLimits
-from mechanic_rl_ros.sim.trajectory import Trajectory, TrajectoryController
+from mechanic_rl_ros.sim.trajectory import State, Trajectory, TrajectoryController
 
 SHARES = (1.0, 0.5, 0.0)  # of a wish that are tried until one keeps every limit
 SHARES_BETWEEN = np.linspace(0.125, 1.0, 8)  # of the time between two points, where speeds are looked at
 HALVES = [3, 7]  # of those shares, where distances are looked at: they take longer to compute
 TOLERANCE = 1e-9  # of the comparison with limits
-
-State = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-"""Joint positions (7,), rad, velocities (7,), rad/s, and accelerations (7,), rad/s^2."""
 
 Wish = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], list[str]]]
 """Joint positions (7,), rad -> wished joint velocities (7,), rad/s, and names of limits in effect."""
@@ -59,33 +56,40 @@ class Motion:
         if self._stopping:
             return None
         self._stopping = True
-        q, v, a = state
-        return self._follow(self._limiter.stopping(q, v, a), q, v, now_ns)[0]
+        trajectory, broken = self._rest(state)
+        return None if broken else self._follow(trajectory, state, now_ns)
 
     def go_on(self, now_ns: int, state: State, wish: Wish) -> tuple[Trajectory | None, list[str]]:
         """The next piece towards what is wished, from the ``state`` that the controller desires now, and the names of the limits that changed it.
 
         None: what was sent before goes on to rest.
         """
-        q, v, a = state
-        velocity, limited = wish(q)
+        velocity, limited = wish(state[0])
         self._stopping = False
         for share in SHARES:
-            next_a, held_back = self._limiter.acceleration(q, v, a, share * velocity)
-            trajectory, broken = self._follow(self._limiter.trajectory(q, v, next_a), q, v, now_ns)
+            trajectory, held_back, broken = self._next(state, velocity, share)
             limited += [name for name in (*held_back, *broken) if name not in limited]
-            if trajectory is not None:
-                return trajectory, limited
+            if not broken:
+                return self._follow(trajectory, state, now_ns), limited
         self._stopping = True
         return None, limited
 
-    def _follow(self, trajectory: Trajectory, q: NDArray[np.float64], v: NDArray[np.float64], now_ns: int) -> tuple[Trajectory | None, list[str]]:
-        broken = self._broken(trajectory, q, v)
-        if broken:
-            return None, broken
+    def _follow(self, trajectory: Trajectory, state: State, now_ns: int) -> Trajectory:
         assert self.controller is not None
-        self.controller.go_on(trajectory, q, v, now_ns)
-        return trajectory, []
+        self.controller.go_on(trajectory, state[0], state[1], now_ns)
+        return trajectory
+
+    def _next(self, state: State, wish: NDArray[np.float64], share: float) -> tuple[Trajectory, list[str], list[str]]:
+        """The next piece towards a share of the wished joint velocities (7,), rad/s, what held that back, and what the way does not keep."""
+        q, v, a = state
+        next_a, held_back = self._limiter.acceleration(q, v, a, share * wish)
+        trajectory = self._limiter.trajectory(q, v, next_a)
+        return trajectory, held_back, self._broken(trajectory, q, v)
+
+    def _rest(self, state: State) -> tuple[Trajectory, list[str]]:
+        """The way to rest, and what it does not keep."""
+        trajectory = self._limiter.stopping(*state)
+        return trajectory, self._broken(trajectory, *state[:2])
 
     def _broken(self, trajectory: Trajectory, q: NDArray[np.float64], v: NDArray[np.float64]) -> list[str]:
         """Limits that the way from ``q`` (7,), rad, and ``v`` (7,), rad/s, does not keep. Who is beyond one already may not go further.

@@ -70,11 +70,20 @@ class Environment:
         self._commander.start()
         for _ in range(LONGEST_START):
             if not self._tick().holding.startswith("resynchronising"):
-                return self._observe()
+                return self.observe()
         raise UserError("the simulated arm did not get ready: check `home` in the embodiment file")
 
     def step(self, action: ArrayLike) -> StepResult:
         """Executes ``action`` (A,), normalised to [-1, 1], for one policy period.
+
+        Raises:
+            UserError: Wrong shape, or the episode is over.
+        """
+        success, over = self.move(action)
+        return StepResult(self.observe(), float(success), success, over and not success, success)
+
+    def move(self, action: ArrayLike) -> tuple[bool, bool]:
+        """As ``step``, for who does not look at what came of it: whether the task is solved, and whether the episode is over.
 
         Raises:
             UserError: Wrong shape, or the episode is over.
@@ -87,7 +96,14 @@ class Environment:
         self._commander.set_chunk(ActionChunk(self.simulation.time_ns, self._embodiment.period_ns, actions))
         for _ in range(round(self._embodiment.period / COMMAND_S)):
             self._tick()
-        return self._result()
+        success = self.simulation.task_state().success
+        self._steps = self._max_steps if success else self._steps + 1
+        return success, self._steps >= self._max_steps
+
+    def observe(self) -> Observation:
+        """What is seen now."""
+        images = {camera: self.simulation.render(camera) for camera in self._embodiment.cameras}
+        return self._observer.observation(self.simulation.time_ns, images, self.simulation.joint_state())
 
     def expert(self, noise: float = 0.0) -> NDArray[np.float32]:
         """Action (4,) of the scripted expert for now, with Gaussian noise of deviation ``noise`` (normalised) on its velocity."""
@@ -109,15 +125,3 @@ class Environment:
             simulation.set_finger(command.finger)
         simulation.advance(COMMAND_S)
         return command
-
-    def _result(self) -> StepResult:
-        self._steps += 1
-        success = self.simulation.task_state().success
-        over = self._steps >= self._max_steps and not success
-        if success:
-            self._steps = self._max_steps
-        return StepResult(self._observe(), float(success), success, over, success)
-
-    def _observe(self) -> Observation:
-        images = {camera: self.simulation.render(camera) for camera in self._embodiment.cameras}
-        return self._observer.observation(self.simulation.time_ns, images, self.simulation.joint_state())

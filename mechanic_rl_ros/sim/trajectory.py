@@ -17,6 +17,9 @@ from mechanic_rl_ros.errors import UserError
 
 ROUNDING_S = 1e-8  # of times
 
+State = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Joint positions (J,), rad, velocities (J,), rad/s, and accelerations (J,), rad/s^2."""
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -61,7 +64,7 @@ class TrajectoryController:
         self._start_ns = 0
         self._times = [0.0]
         self._positions = point[None]
-        self._velocities: NDArray[np.float64] | None = None
+        self._cubics: NDArray[np.float64] | None = None
 
     def set_trajectory(self, trajectory: Trajectory, now_ns: int) -> None:
         """Follows ``trajectory`` from the desired state at ``now_ns`` on.
@@ -77,7 +80,7 @@ class TrajectoryController:
         """As ``set_trajectory`` for who knows the desired state at ``now_ns``, and that the trajectory is well-formed."""
         self._times = [0.0, *np.asarray(trajectory.times_s, dtype=np.float64).tolist()]
         self._positions = np.concatenate([position[None], trajectory.positions])
-        self._velocities = None if trajectory.velocities is None else np.concatenate([velocity[None], trajectory.velocities])
+        self._cubics = None if trajectory.velocities is None else _cubics(self._positions, velocity, trajectory.velocities)
         self._start_ns = now_ns
 
     @property
@@ -94,7 +97,7 @@ class TrajectoryController:
         """Desired positions (J,), rad, and velocities (J,), rad/s, at ``now_ns``."""
         return self.state(now_ns)[:2]
 
-    def state(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    def state(self, now_ns: int) -> State:
         """Desired positions (J,), rad, velocities (J,), rad/s, and accelerations (J,), rad/s^2, at ``now_ns``; at a point, those of the piece before it."""
         elapsed = (now_ns - self._start_ns) * 1e-9
         if len(self._times) == 1 or elapsed >= self._times[-1]:
@@ -102,20 +105,31 @@ class TrajectoryController:
         segment = max(bisect_left(self._times, elapsed - ROUNDING_S) - 1, 0)
         length = self._times[segment + 1] - self._times[segment]
         share = min(max((elapsed - self._times[segment]) / length, 0.0), 1.0)
-        p0, p1 = self._positions[segment], self._positions[segment + 1]
-        if self._velocities is None:
-            return p0 + share * (p1 - p0), (p1 - p0) / length, np.zeros(len(p0))
-        return _cubic(share, length, p0, p1, self._velocities[segment], self._velocities[segment + 1])
+        start = self._positions[segment]
+        if self._cubics is not None:
+            return _along(self._cubics[segment], share, length, start)
+        way = self._positions[segment + 1] - start
+        return start + share * way, way / length, np.zeros(len(start))
 
 
-def _cubic(
-    s: float, length: float, p0: NDArray[np.float64], p1: NDArray[np.float64], v0: NDArray[np.float64], v1: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Position, velocity and acceleration at share ``s`` of the cubic with the given ends, which lasts ``length`` seconds."""
-    v0, v1, way = v0 * length, v1 * length, p1 - p0
-    curve, bend = 3.0 * way - 2.0 * v0 - v1, v0 + v1 - 2.0 * way
-    return (
-        p0 + s * (v0 + s * (curve + s * bend)),
-        (v0 + s * (2.0 * curve + 3.0 * s * bend)) / length,
-        (2.0 * curve + 6.0 * s * bend) / length**2,
+def _cubics(positions: NDArray[np.float64], velocity: NDArray[np.float64], velocities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(P, 3, J): way, velocity at the start and velocity at the end of each piece between ``positions`` (P + 1, J)."""
+    cubics = np.empty((len(velocities), 3, positions.shape[1]))
+    np.subtract(positions[1:], positions[:-1], out=cubics[:, 0])
+    cubics[0, 1], cubics[1:, 1], cubics[:, 2] = velocity, velocities[:-1], velocities
+    return cubics
+
+
+def _along(cubic: NDArray[np.float64], s: float, length: float, start: NDArray[np.float64]) -> State:
+    """Position, velocity and acceleration at share ``s`` of a piece that lasts ``length`` seconds: its Hermite polynomial and its derivatives.
+
+    One small product of matrices: this is computed hundreds of times in every second of simulation.
+    """
+    r = 1.0 - s
+    weights = (
+        (s * s * (3.0 - 2.0 * s), length * s * r * r, -length * s * s * r),
+        (6.0 * s * r / length, r * (r - 2.0 * s), s * (s - 2.0 * r)),
+        (6.0 * (r - s) / length**2, (6.0 * s - 4.0) / length, (6.0 * s - 2.0) / length),
     )
+    position, velocity, acceleration = np.array(weights) @ cubic
+    return start + position, velocity, acceleration

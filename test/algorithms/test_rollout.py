@@ -13,7 +13,11 @@ from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.evaluation import evaluate, wilson
 from mechanic_rl_ros.latency import LatencyMode
-from mechanic_rl_ros.rollout import record_episode, run_episode
+from mechanic_rl_ros.paths import checkpoint_directory
+from mechanic_rl_ros.policy.acting import Actor
+from mechanic_rl_ros.policy.checkpoint import Checkpoint
+from mechanic_rl_ros.rollout import record_episode, run_episode, solves
+from mechanic_rl_ros.sim.environment import Environment
 
 
 class CountingActor:
@@ -76,6 +80,37 @@ def test_while_the_arm_waits_the_hand_stays_as_it_is_and_actions_follow_one_anot
     arm = np.array([0, 0.5, 1.05, 1.15, 1.25, 0.65, 0, 1]) / 10
     np.testing.assert_allclose(episode.actions[:, 0], arm[: episode.steps], atol=1e-6)
     assert (episode.actions[1:, 3] > 0.0).all()
+
+
+class Watched(Environment):
+    """Remembers what is done, and counts how often anybody looks."""
+
+    def reset(self, seed, region="all"):
+        self.actions, self.looks = [], 0
+        return super().reset(seed, region)
+
+    def move(self, action):
+        self.actions.append(action)
+        return super().move(action)
+
+    def observe(self):
+        self.looks += 1
+        return super().observe()
+
+
+@pytest.mark.parametrize(("mode", "latency"), [(LatencyMode.OVERLAPPING, 0.05), (LatencyMode.INPAINTING, 0.2), (LatencyMode.WAITING, 0.15)])
+def test_who_only_asks_whether_a_scene_is_solved_looks_half_as_often_and_does_exactly_the_same(mode, latency):
+    checkpoint = Checkpoint.load(checkpoint_directory("reach"))
+    env, actor = Watched("reach", checkpoint.embodiment), Actor(checkpoint)
+    results = []
+    for seed in range(500_000, 500_006):
+        episode = run_episode(env, actor, seed, latency=latency, latency_mode=mode)
+        actions, looks = env.actions, env.looks
+        results.append(solves(env, actor, seed, latency=latency, latency_mode=mode))
+        assert results[-1] == episode.success
+        assert np.array_equal(env.actions, actions)
+        assert env.looks <= 0.6 * looks
+    assert len(set(results)) == 2, "scenes of both kinds"
 
 
 def test_a_latency_beyond_what_is_played_of_a_chunk_is_refused(world):

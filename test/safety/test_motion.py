@@ -5,6 +5,7 @@ import pytest
 
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.safety import limits
+from mechanic_rl_ros.safety.compiled_motion import CompiledMotion
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.safety.motion import Motion
 from mechanic_rl_ros.sim.trajectory import Trajectory
@@ -15,9 +16,9 @@ NOW_NS = 1_000_000_000
 JOINT_LIMITS = {"joint_position", "joint_velocity"}
 
 
-@pytest.fixture
-def motion():
-    motion = Motion(EMBODIMENT, SafetyLimits.load(), 0.01)
+@pytest.fixture(params=[Motion, CompiledMotion])
+def motion(request):
+    motion = request.param(EMBODIMENT, SafetyLimits.load(), 0.01)
     motion.begin(HOME, Trajectory(np.array([0.1]), HOME[None], np.zeros((1, 7))), NOW_NS)
     return motion
 
