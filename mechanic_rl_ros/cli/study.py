@@ -41,6 +41,12 @@ def study(
     first_scene: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="First evaluation scene. Choose with those from 500000 on, judge with those from 1000000 on.")
     ] = 500_000,
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race", help="Leave out further seeds of what is clearly behind: of pairs of rates behind the best pair, of other optimizers behind the tuner."
+        ),
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes; the result does not depend on it.")] = 2,
     show_only: Annotated[bool, typer.Option("--show-only", help="Only show what is there.")] = False,
 ) -> None:
@@ -49,7 +55,7 @@ def study(
     \b
     Examples:
         mechanic-rl study --cells tuner,controls --problems lift --seeds 3
-        mechanic-rl study --output runs/study
+        mechanic-rl study --output runs/study --race
         mechanic-rl study --output runs/study --show-only
         mechanic-rl study --output runs/study --algorithms --seeds 3
     """
@@ -60,7 +66,7 @@ def study(
         from mechanic_rl_ros.study.picture import draw_study
         from mechanic_rl_ros.study.problems import problem_of
         from mechanic_rl_ros.study.runs import Run, StudySettings, base_outcomes, run_all
-        from mechanic_rl_ros.study.table import as_markdown, read_results
+        from mechanic_rl_ros.study.table import as_markdown, read_results, settled
 
         names = _split(problems)
         for name in names:
@@ -89,7 +95,12 @@ def study(
                 if not err.is_terminal:
                     err.print(f"{run.problem} {run.cell.name} seed {run.seed}: {record['success']:.3f}", soft_wrap=True)
 
-            run_all(settings, runs, workers, done)
+            def worth_it(run: Run) -> bool:
+                behind = race and any(output.glob("*/*/seed*.json")) and settled(run.cell, read_results(output).get(run.problem, {}))
+                progress.update(bar, advance=1 if behind else 0)
+                return not behind
+
+            run_all(settings, runs, workers, done, worth_it)
     every = read_results(output)
     results = every if algorithms else {name: {cell: result for cell, result in found.items() if cell.learner == DEFAULT} for name, found in every.items()}
     bases = {name: fmean(base_outcomes(settings, name, workers, check=not show_only)) for name in results}

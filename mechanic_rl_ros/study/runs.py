@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -81,7 +82,9 @@ class Run:
         return folder / self.problem / self.cell.name / f"seed{self.seed}.json"
 
 
-def run_all(settings: StudySettings, runs: Iterable[Run], workers: int, done: Callable[[Run, dict[str, Any]], None]) -> None:
+def run_all(
+    settings: StudySettings, runs: Iterable[Run], workers: int, done: Callable[[Run, dict[str, Any]], None], wanted: Callable[[Run], bool] = lambda _: True
+) -> None:
     """Makes all runs whose result is not there yet.
 
     Args:
@@ -89,6 +92,7 @@ def run_all(settings: StudySettings, runs: Iterable[Run], workers: int, done: Ca
         runs: In the order in which they are to be made.
         workers: Processes, each with one thread.
         done: Called with every new result.
+        wanted: Asked about a run when its turn has come, in the light of all results until then.
 
     Raises:
         UserError: A result that is there was made with other settings.
@@ -99,11 +103,14 @@ def run_all(settings: StudySettings, runs: Iterable[Run], workers: int, done: Ca
         if run not in missing:
             place = run.path(settings.folder)
             require_same(settings.say(run.problem, run.cell.learner), json.loads(place.read_text()), place)
+    waiting = filter(wanted, missing)
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start) as pool:
-        pending = {pool.submit(make_run, settings, run): run for run in missing}
+        pending = {pool.submit(make_run, settings, run): run for run in islice(waiting, workers)}
         try:
-            for future in as_completed(pending):
-                done(pending[future], future.result())
+            while pending:
+                for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                    done(pending.pop(future), future.result())
+                    pending |= {pool.submit(make_run, settings, run): run for run in islice(waiting, 1)}
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

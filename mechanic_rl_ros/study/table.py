@@ -19,7 +19,7 @@ from mechanic_rl_ros.study.tuners import ABLATIONS, CONTROLS, Cell, grid
 TUNER = Cell("relative")
 SHARE = 0.95  # of the best grid cell's mean that the tuner must reach
 LOSS = 0.05  # below the base policy, at most, at any look
-BEHIND = 0.15  # the best grid cell on shared seeds: what is lower by that much, about two deviations of seeds, needs no more of them
+BEHIND = 0.15  # on one shared seed, about two deviations: what is lower by that much, over the root of the number of shared seeds, needs no more of them
 SEEDS = 5  # that two cells must share, or a cell must have, before anything is decided
 MARGIN = 0.1  # half width of an interval beyond which "no difference" says nothing
 ROUNDING = 1e-9  # of a difference of two shares
@@ -140,8 +140,8 @@ def claims(results: dict[Cell, Result]) -> list[tuple[str, bool | None]]:
         mine, theirs, text = pair
         cells = sum(cell in results for cell in grid())
         among = f"best of {cells} grid cells" + ("" if cells == len(grid()) else f", {len(grid())} are wanted")
-        racing = sum(_in_the_race(results[cell], best) for cell in grid() if cell in results)
-        among += f", {racing} not behind by {BEHIND} yet but of fewer than {SEEDS} seeds" if racing else ""
+        racing = sum(len(results[cell].seeds) < SEEDS and not settled(cell, results) for cell in grid() if cell in results)
+        among += f", {racing} not clearly behind but of fewer than {SEEDS} seeds" if racing else ""
         enough = cells == len(grid()) and not racing and len(_shared(own, best)) >= SEEDS
         said.append(
             (f"{mine / max(theirs, 1e-9):.0%} of the {among} ({best.cell.name}; {text}); wanted {SHARE:.0%}", mine >= SHARE * theirs if enough else None)
@@ -149,8 +149,10 @@ def claims(results: dict[Cell, Result]) -> list[tuple[str, bool | None]]:
     pairs = [(other, pair) for other in controls(results) if (pair := _pair(own, other))]
     if pairs:
         other, (mine, theirs, text) = min(pairs, key=lambda item: item[1][0] - item[1][1])
-        missing = [name for name in CONTROLS if len(_shared(own, results[Cell(name)]) if Cell(name) in results else []) < SEEDS]
-        lacking = f"; of fewer than {SEEDS} seeds: {', '.join(missing)}" if missing else ""
+        missing = [
+            name for name in CONTROLS if len(_shared(own, results[Cell(name)]) if Cell(name) in results else []) < SEEDS and not settled(Cell(name), results)
+        ]
+        lacking = f"; not clearly behind but of fewer than {SEEDS} seeds: {', '.join(missing)}" if missing else ""
         said.append(
             (f"hardest control is {other.cell.name} ({text}); wanted no better than the tuner{lacking}", None if missing else mine >= theirs - ROUNDING)
         )
@@ -160,10 +162,12 @@ def claims(results: dict[Cell, Result]) -> list[tuple[str, bool | None]]:
     return said
 
 
-def _in_the_race(result: Result, best: Result) -> bool:
-    """Whether a cell with too few seeds might be the best after all."""
-    seeds = _shared(result, best)
-    return len(result.seeds) < SEEDS and (not seeds or float(np.mean(result.on(seeds)) - np.mean(best.on(seeds))) > -BEHIND)
+def settled(cell: Cell, results: dict[Cell, Result]) -> bool:
+    """Whether more seeds of a cell would change no claim: on the seeds that both have, a grid cell is clearly behind the best one, any other behind the tuner."""
+    own, rival = results.get(cell), best_of_grid(results) if cell.actor_rate else results.get(TUNER)
+    if own is None or rival is None or not (seeds := _shared(own, rival)):
+        return False
+    return float(np.mean(rival.on(seeds)) - np.mean(own.on(seeds))) >= BEHIND / len(seeds) ** 0.5
 
 
 def _shared(own: Result, other: Result) -> list[int]:

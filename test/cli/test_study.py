@@ -36,6 +36,21 @@ def test_a_study_writes_a_file_for_every_run_a_table_and_a_picture_and_goes_on_w
     assert run("study", "--output", folder, "--show-only").returncode == 0
 
 
+def test_a_race_leaves_out_seeds_of_what_is_clearly_behind(run, tmp_path):
+    folder = tmp_path / "study"
+    for cell, success in (("relative", 0.9), ("adamw_1e-03_1e-03", 0.9), ("dog", 0.1)):
+        place = folder / "lift" / cell
+        place.mkdir(parents=True)
+        rate = 1e-3 if cell.startswith("adamw") else 0.0
+        record = {"problem": "lift", "tuner": cell.split("_")[0], "actor_rate": rate, "critic_rate": rate, "seed": 5, "success": success}
+        (place / "seed5.json").write_text(json.dumps({**record, "curve": [{"success": success, "base": 0.4, "best_of_n": False}]}))
+    done = run("study", "--output", folder, *SHORT, "--cells", "dog,tuner", "--first-seed", 6, "--race", "--checks", 0)
+    assert done.returncode == 0, done.stderr
+    assert [path.parent.name for path in folder.glob("lift/*/seed6.json")] == ["relative"]
+    assert run("study", "--output", folder, *SHORT, "--cells", "dog", "--first-seed", 6, "--checks", 0).returncode == 0
+    assert (folder / "lift" / "dog" / "seed6.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(("--problems", "juggle"), "unknown problem 'juggle'"), (("--cells", "magic"), "unknown cell 'magic'"), (("--show-only",), "no results of a study")],

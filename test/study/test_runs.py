@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import Future
 
 import pytest
 import torch
@@ -90,3 +91,34 @@ def test_the_average_that_the_authors_of_dog_ask_for_is_theirs():
         mine.step()
         theirs.step()
     torch.testing.assert_close(mine.averages()[0], next(theirs.averaged_model.parameters()).detach())
+
+
+def test_a_run_is_asked_about_when_its_turn_has_come_and_not_before(settings, monkeypatch):
+    done, asked = [], []
+
+    class Now:
+        """Makes a run at once, in this process."""
+
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, _, __, run):
+            future = Future()
+            future.set_result({"success": run.seed})
+            return future
+
+    monkeypatch.setattr(runs, "ProcessPoolExecutor", Now)
+
+    def wanted(run):
+        asked.append((run.seed, list(done)))
+        return run.seed != 1
+
+    run_all(settings, [Run("lift", Cell("relative"), seed) for seed in range(4)], 1, lambda run, record: done.append(record["success"]), wanted)
+    assert done == [0, 2, 3]
+    assert asked == [(0, []), (1, [0]), (2, [0]), (3, [0, 2])]

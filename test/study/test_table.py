@@ -7,7 +7,7 @@ import pytest
 
 from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.study.picture import draw_study
-from mechanic_rl_ros.study.table import TUNER, as_markdown, best_of_grid, claims, controls, read_results, student
+from mechanic_rl_ros.study.table import TUNER, as_markdown, best_of_grid, claims, controls, read_results, settled, student
 from mechanic_rl_ros.study.tuners import CONTROLS, Cell, grid
 
 BASE = 0.5
@@ -92,7 +92,32 @@ def test_a_cell_of_few_seeds_that_is_not_behind_keeps_the_race_open(tmp_path):
     write(other, "lift", TUNER, [0.86] * 5)
     text, held = claims(read_results(other)["lift"])[0]
     assert held is None
-    assert "1 not behind by 0.15 yet but of fewer than 5 seeds" in text
+    assert "1 not clearly behind but of fewer than 5 seeds" in text
+
+
+def test_with_every_seed_less_is_needed_to_be_clearly_behind(tmp_path):
+    write(tmp_path, "lift", GOOD, [0.8, 0.8, 0.8, 0.8])
+    write(tmp_path, "lift", TUNER, [0.9, 0.9, 0.9, 0.9])
+    single, fourfold, other = Cell("adamw", 1e-5, 1e-5), Cell("adamw", 1e-4, 1e-4), Cell("adamw", 1e-3, 1e-3)
+    write(tmp_path, "lift", single, [0.66])
+    write(tmp_path, "lift", fourfold, [0.72, 0.72, 0.72, 0.72])
+    write(tmp_path, "lift", other, [0.64])
+    write(tmp_path, "lift", Cell("dog"), [0.7])
+    write(tmp_path, "lift", Cell("prodigy"), [0.78, 0.78])
+    found = read_results(tmp_path)["lift"]
+    assert [settled(cell, found) for cell in (GOOD, single, fourfold, other)] == [False, False, True, True]
+    assert [settled(Cell(name), found) for name in ("dog", "prodigy", "trac")] == [True, True, False], "they are compared with the tuner"
+    assert not settled(TUNER, found)
+
+
+def test_controls_that_are_clearly_behind_the_tuner_need_no_more_seeds(tmp_path):
+    write(tmp_path, "lift", TUNER, [0.9] * 5)
+    for name in CONTROLS:
+        write(tmp_path, "lift", Cell(name), [0.5] if name != "dog" else [0.8])
+    found = read_results(tmp_path)["lift"]
+    (text, held), _ = claims(found)
+    assert (text.endswith("not clearly behind but of fewer than 5 seeds: dog"), held) == (True, None)
+    assert claims({**found, Cell("dog"): found[Cell("trac")]})[0][1] is True
 
 
 def test_what_too_little_was_run_for_is_undecided(folder):
@@ -100,11 +125,11 @@ def test_what_too_little_was_run_for_is_undecided(folder):
     assert [held for _, held in claims(results)] == [None, None, None]
     text = as_markdown({"lift": results}, {"lift": BASE})
     assert (
-        "- undecided: 99% of the best of 3 grid cells, 49 are wanted, 2 not behind by 0.15 yet but of fewer than 5 seeds (adamw_3e-04_1e-03; tuner 0.850, it 0.860"
+        "- undecided: 99% of the best of 3 grid cells, 49 are wanted, 2 not clearly behind but of fewer than 5 seeds (adamw_3e-04_1e-03; tuner 0.850, it 0.860"
         in text
     )
     assert "- undecided: hardest control is prodigy (tuner 0.850, it 0.900" in text
-    assert "of fewer than 5 seeds: mechanic, schedule-free, prodigy, d-adaptation, dog, trac, adamw" in text
+    assert "not clearly behind but of fewer than 5 seeds: mechanic, schedule-free, prodigy, d-adaptation, dog, trac, adamw" in text
     assert [result.cell.name for result in controls(results)] == ["prodigy"]
 
 
