@@ -12,18 +12,21 @@ from pathlib import Path
 
 import torch
 
+RUNS = (":/*.py", ":/src", ":/CMakeLists.txt", ":/config", ":/description", ":/checkpoints")
+"""What results depend on, in a repository."""
+
 
 @cache
 def provenance() -> dict[str, str]:
-    """``commit``, ``machine`` and ``date`` of this process, in words."""
+    """``commit``, ``machine`` and ``date`` of this process, in words, when it was first asked for: ask before code may change."""
     return {"commit": commit(Path(__file__).parent), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
 
 
 def commit(folder: Path) -> str:
-    """Commit of the repository that ``folder`` lies in, ``+`` behind it where Python files were changed since; where there is no git, the package's version."""
+    """Commit of the repository that ``folder`` lies in, ``+`` behind it where what runs was changed since; where there is no git, the package's version."""
     try:
         known = _git(folder, "rev-parse", "--short=10", "HEAD")
-        return known + "+" * bool(_git(folder, "status", "--porcelain", "--", ":/*.py"))
+        return known + "+" * bool(_git(folder, "status", "--porcelain", "--", *RUNS))
     except (OSError, subprocess.SubprocessError):
         pass
     try:

@@ -91,6 +91,9 @@ void upright(const Servo& servo, const double* tcp, double* out) {
 
 extern "C" {
 
+// For who lays the numbers out, to see that both mean the same.
+int servo_size() { return sizeof(Servo); }
+
 // Joint velocities that move the tool with velocity (3,) and spin (3,), or upright where spin is null. Returns whether the workspace held it back.
 int servo_joint_velocity(const Servo* servo, const double* q, const double* velocity, const double* spin, double* out) {
   Frame frames[kFrames];

@@ -29,6 +29,11 @@ def test_the_commit_is_that_of_the_folder(repository):
 def test_code_that_was_changed_since_is_said_but_not_that_results_lie_there(repository):
     (repository / "result.json").write_text("{}")
     assert not commit(repository).endswith("+")
+    (repository / "src").mkdir()
+    (repository / "src" / "kernel.cpp").write_text("1\n")
+    assert commit(repository).endswith("+")
+    (repository / "src" / "kernel.cpp").unlink()
+    assert not commit(repository).endswith("+")
     (repository / "code.py").write_text("2\n")
     (repository / "install").mkdir()
     assert commit(repository).endswith("+")

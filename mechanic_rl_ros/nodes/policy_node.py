@@ -126,6 +126,8 @@ class PolicyNode(Node):
         self.actor.observe(observation)
         self.until_chunk -= 1
         if self.until_chunk >= 0:
+            if self.until_chunk < self.actor.config.observation_horizon - 1:
+                self.actor.encode()  # the next chunk is drawn from it: its own observation is then all that is left to encode
             return
         age_ns = self.now_ns() - observation.stamp_ns
         if not -FUTURE_NS <= age_ns <= self.oldest_ns:

@@ -103,9 +103,18 @@ class Actor:
             pack_convolutions(self.policy.head)
 
     def observe(self, observation: Observation) -> None:
-        """Takes the next observation. It is encoded when a chunk needs it, once."""
+        """Takes the next observation. It is encoded when a chunk needs it, once, or before."""
         self._window.append(observation)
         self._stamp_ns = observation.stamp_ns
+
+    @torch.inference_mode()
+    def encode(self) -> None:
+        """Encodes what was observed. Who has time before the last observation of a window comes spares it the chunk."""
+        fresh = [item for item in self._window if isinstance(item, Observation)]
+        encoded = iter(encode_observations(self.policy, fresh, self.device) if fresh else ())
+        frames = [next(encoded) if isinstance(item, Observation) else item for item in self._window]
+        self._window.clear()
+        self._window.extend(frames)
 
     @torch.inference_mode()
     def act(self, best_of_n: bool = False, delay: int | None = None) -> NDArray[np.float32]:
@@ -170,11 +179,8 @@ class Actor:
     def _stacked_frames(self) -> Tensor:
         if not self._window:
             raise RuntimeError("act() needs at least one observation since reset()")
-        fresh = [item for item in self._window if isinstance(item, Observation)]
-        encoded = iter(encode_observations(self.policy, fresh, self.device) if fresh else ())
-        frames = [next(encoded) if isinstance(item, Observation) else item for item in self._window]
-        self._window.clear()
-        self._window.extend(frames)
+        self.encode()
+        frames = [frame for frame in self._window if isinstance(frame, Tensor)]
         return torch.stack([frames[0]] * (self.config.observation_horizon - len(frames)) + frames)[None]
 
 

@@ -40,10 +40,12 @@ class Priorities:
         self.highest = max([self.highest, *powers.tolist()])
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draws ``count`` slots, one from each of ``count`` equal parts of the whole sum (appendix B.2.1). Returns slots and their probabilities P(i)."""
+        """Draws ``count`` slots, one from each of ``count`` equal parts of the whole sum (appendix B.2.1), in random order: who draws several batches at once
+        splits them, and slots lie as their episodes came. Returns slots and their probabilities P(i).
+        """
         ends = self._sums.cumsum(0)
-        parts = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device).to(ends.device)
-        parts = (parts + torch.arange(count, device=ends.device)) / count
+        parts = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device)
+        parts = (parts + torch.randperm(count, generator=generator, device=generator.device)).to(ends.device) / count
         wanted = ends[-1] * parts.clamp(max=BELOW_ONE)
         blocks = torch.searchsorted(ends, wanted, right=True)
         inside = self._powers[blocks].cumsum(dim=1, dtype=torch.float64)

@@ -40,6 +40,18 @@ def corner(values: ArrayLike) -> Any:
     return Corner(*np.asarray(values, dtype=np.float64))
 
 
+def require_layout(found: Any, name: str, numbers: type[ctypes.Structure]) -> None:
+    """Refuses to compute with a library that is missing, or that takes numbers for others.
+
+    Raises:
+        RuntimeError: The library is not built, or from another version.
+    """
+    if found is None:
+        raise RuntimeError("the library of the arm is not built: run make, or use the readable classes")
+    if getattr(found, f"{name}_size")() != ctypes.sizeof(numbers):
+        raise RuntimeError(f"{LIBRARY} was built from another version of src/{name}.cpp: run make")
+
+
 @cache
 def library() -> Any:
     """The library; None where it is not built."""

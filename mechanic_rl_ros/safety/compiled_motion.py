@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety import limiter, limits, motion
 from mechanic_rl_ros.safety.clearance import SPHERES
-from mechanic_rl_ros.safety.compiled import Chain, Corner, Joints, chain_of, corner, joints, library
+from mechanic_rl_ros.safety.compiled import Chain, Corner, Joints, chain_of, corner, joints, library, require_layout
 from mechanic_rl_ros.safety.limits import SafetyLimits
 from mechanic_rl_ros.safety.motion import Motion
 from mechanic_rl_ros.sim.trajectory import State, Trajectory
@@ -36,18 +36,17 @@ class _Numbers(ctypes.Structure):
 
 
 class CompiledMotion(Motion):
-    """As ``Motion``."""
+    """As ``Motion``. For one thread."""
 
     def __init__(self, embodiment: Embodiment, bounds: SafetyLimits, period_s: float) -> None:
         """As of ``Motion``.
 
         Raises:
-            RuntimeError: The library is not built.
+            RuntimeError: The library is not built, or from another version.
         """
         super().__init__(embodiment, bounds, period_s)
         self._library = library()
-        if self._library is None:
-            raise RuntimeError("the library of the arm is not built: run make, or use Motion")
+        require_layout(self._library, "way", _Numbers)
         self._spheres = np.array([(*centre, radius) for _, centre, radius in SPHERES])
         self._sphere_frames = np.array([frame for frame, _, _ in SPHERES], dtype=np.intc)
         self._boxes = np.array([(box.low, box.high) for box in bounds.keep_out], dtype=np.float64)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mechanic_rl_ros.embodiment import Embodiment
 from mechanic_rl_ros.safety import servo
-from mechanic_rl_ros.safety.compiled import Chain, Corner, Joints, chain_of, corner, joints, library
+from mechanic_rl_ros.safety.compiled import Chain, Corner, Joints, chain_of, corner, joints, library, require_layout
 from mechanic_rl_ros.safety.servo import Servo
 
 
@@ -26,18 +26,17 @@ class _Numbers(ctypes.Structure):
 
 
 class CompiledServo(Servo):
-    """As ``Servo``. In a singularity, where more directions than one leave the tool where it is, all of them pull the arm home."""
+    """As ``Servo``. In a singularity, where more directions than one leave the tool where it is, all of them pull the arm home. For one thread."""
 
     def __init__(self, embodiment: Embodiment) -> None:
         """As of ``Servo``.
 
         Raises:
-            RuntimeError: The library is not built.
+            RuntimeError: The library is not built, or from another version.
         """
         super().__init__(embodiment)
         self._library = library()
-        if self._library is None:
-            raise RuntimeError("the library of the arm is not built: run make, or use Servo")
+        require_layout(self._library, "servo", _Numbers)
         self._numbers = _Numbers(
             chain_of(self._kinematics),
             corner(self._low),

@@ -223,3 +223,4 @@ def _digest(content: bytes) -> str:
 
 def _start() -> None:
     torch.set_num_threads(1)
+    provenance()  # of the code that this process has read, whatever is changed while it works

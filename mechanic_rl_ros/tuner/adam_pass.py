@@ -28,7 +28,14 @@ def adam_library(base: torch.optim.Optimizer, state: State, tensors: list[Tensor
         return None
     if not all(state[tensor]["direction"] in base.state for tensor in tensors):
         return None
-    return library_for(tensors, [tensor.grad for tensor in tensors])  # type: ignore[misc]
+    return library_for(*_columns(base, state, tensors))
+
+
+def _columns(base: torch.optim.Optimizer, state: State, tensors: list[Tensor]) -> list[list[Tensor]]:
+    """What the pass goes through: gradients, both moments, D, x_ref and parameters."""
+    directions = [state[tensor]["direction"] for tensor in tensors]
+    moments = [[base.state[direction][name] for direction in directions] for name in ("exp_avg", "exp_avg_sq")]
+    return [[tensor.grad for tensor in tensors], *moments, directions, [state[tensor]["reference"] for tensor in tensors], tensors]  # type: ignore[list-item]
 
 
 def step(library: Any, base: torch.optim.Optimizer, state: State, scale: Tensor) -> Tensor:
@@ -62,18 +69,11 @@ def _place_group(library: Any, base: torch.optim.Optimizer, group: dict[str, Any
     coupled, decoupled = (0.0, rate * decay) if group["decoupled_weight_decay"] else (decay, 0.0)
     constants = numbers((first_decay, second_decay, group["eps"], coupled, decoupled, -1.0 if group["maximize"] else 1.0))
     lengths, roots = rate / (1.0 - first_decay**times), (1.0 - second_decay**times).rsqrt()
-    columns = [
-        [tensor.grad for tensor in tensors],
-        [own["exp_avg"] for own in known],
-        [own["exp_avg_sq"] for own in known],
-        directions,
-        [state[tensor]["reference"] for tensor in tensors],
-        tensors,
-    ]
+    columns = _columns(base, state, tensors)
     out = torch.empty(len(tensors), 2, dtype=torch.float64)
     library.mechanic_adam_place(
         len(tensors),
-        *(pointers(column) for column in columns),  # type: ignore[arg-type]
+        *map(pointers, columns),
         sizes(tensors),
         constants,
         numbers(lengths.tolist()),

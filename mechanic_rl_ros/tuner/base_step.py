@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mechanic_rl_ros.tuner.saved_state import SINGLE
+
 STATIONARY = (
     torch.optim.SGD,
     torch.optim.Adam,
@@ -133,9 +135,11 @@ class BaseStep:
 
 
 def _of_precision(state: dict[str, Any], tensor: Tensor) -> dict[str, Any]:
-    """State of a base for ``tensor`` instead of a parameter of lower precision."""
-    low = (torch.float16, torch.bfloat16)
-    return {name: value.to(tensor.dtype) if isinstance(value, Tensor) and value.dtype in low else value for name, value in state.items()}
+    """State of a base for ``tensor`` instead of a parameter of another precision; single numbers stay as they are."""
+    return {
+        name: value.to(tensor.dtype) if isinstance(value, Tensor) and value.is_floating_point() and name not in SINGLE else value
+        for name, value in state.items()
+    }
 
 
 def _in_one_layout(state: dict[str, Any]) -> dict[str, Any]:

@@ -79,11 +79,12 @@ def _sum(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def library_for(*columns: Sequence[Tensor]) -> Any:
-    """The library, if it can work on these tensors: float32 on the processor, all of one layout."""
-    for parts in zip(*columns, strict=True):
-        if any(part.dtype != torch.float32 or part.device.type != "cpu" or not part.is_contiguous() for part in parts):
+    """The library, if it can work on these tensors: float32 on the processor, of one layout, and in every column as many elements as in the others."""
+    for column in columns:
+        if any(part.dtype is not torch.float32 or not part.is_cpu or not part.is_contiguous() for part in column):
             return None
-    return _library()
+    counts = [[part.numel() for part in column] for column in columns]
+    return _library() if all(own == counts[0] for own in counts[1:]) else None
 
 
 @cache

@@ -19,7 +19,7 @@ from torch import Tensor
 from mechanic_rl_ros.tuner import adam_pass
 from mechanic_rl_ros.tuner.base_step import BaseStep
 from mechanic_rl_ros.tuner.kernels import place, products
-from mechanic_rl_ros.tuner.saved_state import fitting_numbers, fitting_state, require_base, require_dense
+from mechanic_rl_ros.tuner.saved_state import fitting_numbers, fitting_state, require_base, require_dense, require_shape
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 SCALE_BOUND = 1e8
@@ -111,6 +111,7 @@ class Mechanic(torch.optim.Optimizer):
 
         Raises:
             TypeError: A parameter is complex, or a gradient sparse.
+            ValueError: A parameter has another shape than when it was first moved.
         """
         loss = None
         if closure is not None:
@@ -120,6 +121,8 @@ class Mechanic(torch.optim.Optimizer):
         if not fresh:
             return loss
         require_dense(fresh, "Mechanic")
+        for tensor in self._known():
+            require_shape(tensor, self.state[tensor]["reference"])
         began = sum(self._begin(tensor) for tensor in fresh)
         slope, gradient_square = self._slope().unbind()
         h = slope + self._pull(gradient_square)

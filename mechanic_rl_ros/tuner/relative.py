@@ -21,7 +21,7 @@ from torch import Tensor
 from mechanic_rl_ros.tuner import relative_passes
 from mechanic_rl_ros.tuner.kernels import library_for, numbers, pointers, sizes
 from mechanic_rl_ros.tuner.relative_passes import Columns, Numbers
-from mechanic_rl_ros.tuner.saved_state import fitting_state, require_dense
+from mechanic_rl_ros.tuner.saved_state import fitting_state, require_dense, require_shape
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 S_DECAY = 0.01
@@ -146,17 +146,17 @@ def _step_group(group: dict[str, Any], states: dict[Tensor, dict[str, Tensor]]) 
     for tensor in tensors:
         if not states[tensor]:
             states[tensor].update(_initial_state(tensor))
-        elif states[tensor]["reference"].shape != tensor.shape:
-            raise ValueError(f"a parameter had shape {tuple(states[tensor]['reference'].shape)} and has {tuple(tensor.shape)} now: begin with a new tuner")
+        require_shape(tensor, states[tensor]["reference"])
     active = [states[tensor] for tensor in tensors]
-    library, longest = library_for(tensors), group["unit"] * group["size"]
+    # The buffers of a parameter were made together: one speaks for all.
+    library, longest = library_for(tensors, [state["reference"] for state in active]), group["unit"] * group["size"]
     step = _step_by_torch if library is None else partial(_step_compiled, library)
     group["skipped"] += not step(tensors, active, longest, GROWTH if group["pretrained"] else 1.0)
 
 
 def _step_compiled(library: Any, tensors: list[Tensor], active: list[dict[str, Tensor]], longest: float, growth: float) -> bool:
     columns = [[state[name] for state in active] for name in ("direction", "second", "average", "reference", "bettors", "step")]
-    gradients = [tensor.grad.contiguous() for tensor in tensors]  # type: ignore[union-attr]
+    gradients = [tensor.grad.to(tensor.dtype).contiguous() for tensor in tensors]  # type: ignore[union-attr]
     constants = numbers((*NUMBERS, S_DECAY, STAKE, longest, growth))
     lists = [pointers(column) for column in (gradients, tensors, *columns)]
     return bool(library.mechanic_relative_step(len(tensors), *lists, sizes(tensors), constants, numbers(BETAS), len(BETAS), torch.get_num_threads()))

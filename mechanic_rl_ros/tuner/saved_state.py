@@ -11,6 +11,9 @@ from torch import Tensor
 SWITCHES = {"foreach", "fused", "capturable", "differentiable", "maximize", "decoupled_weight_decay"}
 """Settings of optimizers that versions of torch have added, which a state may lack."""
 
+SINGLE = {"step", "mu_product"}
+"""What torch's optimizers keep as a single number for a whole parameter."""
+
 
 def require_dense(tensors: Iterable[Tensor], tuner: str) -> None:
     """Refuses what a tuner cannot move.
@@ -20,6 +23,17 @@ def require_dense(tensors: Iterable[Tensor], tuner: str) -> None:
     """
     if any(tensor.is_complex() or tensor.grad is None or tensor.grad.layout is not torch.strided for tensor in tensors):
         raise TypeError(f"{tuner} takes dense real gradients only")
+
+
+def require_shape(tensor: Tensor, reference: Tensor) -> None:
+    """Refuses a parameter that is not what it was when it was first moved.
+
+    Raises:
+        ValueError: It, or its gradient, has another shape.
+    """
+    if tensor.shape != reference.shape or (tensor.grad is not None and tensor.grad.shape != reference.shape):
+        found = tensor if tensor.shape != reference.shape or tensor.grad is None else tensor.grad
+        raise ValueError(f"a parameter had shape {tuple(reference.shape)} and has {tuple(found.shape)} now: begin with a new tuner")
 
 
 def fitting_state(groups: Sequence[dict[str, Any]], state_dict: dict[str, Any], shapes: Mapping[str, tuple[int, ...] | None]) -> dict[int, dict[str, Tensor]]:
@@ -75,15 +89,33 @@ def require_base(base: torch.optim.Optimizer, state_dict: dict[str, Any], tensor
     state, settings = state_dict.get("base"), base.defaults.keys() - SWITCHES
     if not isinstance(state, dict) or any(not settings <= group.keys() for group in state_dict["param_groups"]):
         raise ValueError(f"the state was saved around another base than {type(base).__name__}: use the one that it was saved with")
+    own = set() if tensors is None else _names(base, state_dict["param_groups"])
     for index, entry in state.items() if tensors is not None else ():
         if not isinstance(entry, dict) or not 0 <= int(index) < len(tensors or ()):
             raise ValueError(f"the base's state is of parameter {index}, there are {len(tensors or ())}: load it into the same network")
         shape = (tensors or ())[int(index)].shape
-        wrong = next((name for name, value in entry.items() if isinstance(value, Tensor) and value.dim() and value.shape != shape), None)
+        missing = own - entry.keys()
+        if missing:
+            raise ValueError(f"the base's state of parameter {index} lacks {', '.join(sorted(missing))}: it was not saved by {type(base).__name__}")
+        wrong = next((name for name, value in entry.items() if isinstance(value, Tensor) and value.shape != (() if name in SINGLE else shape)), None)
         if wrong is not None:
             raise ValueError(
                 f"{wrong} of parameter {index} was saved with shape {tuple(entry[wrong].shape)}, it has {tuple(shape)} here: load it into the same network"
             )
+
+
+def _names(base: torch.optim.Optimizer, groups: Sequence[dict[str, Any]]) -> set[str]:
+    """What a base knows of every parameter, whatever its group, once it has made its first step."""
+    known: list[set[str]] = []
+    for group in groups:
+        probe = torch.nn.Parameter(torch.zeros(1))
+        probe.grad = torch.zeros(1)
+        settings = {name: group[name] for name in base.defaults if name in group and name not in ("capturable", "differentiable")}
+        kind: Any = type(base)
+        optimizer = kind([{"params": [probe], **settings}])
+        optimizer.step()
+        known.append(set(optimizer.state[probe]))
+    return set.intersection(*known) if known else set()
 
 
 def _fitting(what: str, value: Tensor, tensor: Tensor, own: tuple[int, ...] | None) -> Tensor:

@@ -67,6 +67,21 @@ def test_every_frame_is_encoded_at_most_once_and_only_the_window_counts(checkpoi
     assert encoded == [1, 1, 2]
 
 
+def test_what_is_encoded_ahead_is_not_encoded_again_and_gives_the_same_chunk(checkpoint, observe, monkeypatch):
+    ahead, usual, encoded = Actor(checkpoint), Actor(checkpoint), []
+    genuine = ahead.policy.encode
+    monkeypatch.setattr(ahead.policy, "encode", lambda images: encoded.append(len(images["front"])) or genuine(images))
+    for step in range(3):
+        ahead.observe(observe(step))
+        usual.observe(observe(step))
+    ahead.encode()
+    ahead.encode()
+    for actor in (ahead, usual):
+        actor.observe(observe(3))
+    np.testing.assert_allclose(ahead.act(), usual.act(), atol=1e-5)
+    assert encoded == [2, 1], "both frames that a window may hold, then the one that came"
+
+
 def test_frames_are_joined_oldest_first(checkpoint, observe, monkeypatch):
     actor, windows = Actor(checkpoint), []
     genuine = actor.policy.observe

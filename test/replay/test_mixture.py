@@ -40,6 +40,13 @@ def test_batches_that_are_drawn_at_once_have_rows_of_their_own():
     assert len({tuple(positions[:12]) for positions in drawn}) == len({tuple(positions[12:]) for positions in drawn}) == 4
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_every_batch_is_drawn_from_all_of_the_practice_not_from_a_part_of_it_each(alpha):
+    for rows in batches(4, 40, 8, alpha):
+        early = int((rows.positions[:40] < 25).sum())
+        assert 3 <= early <= 30, "of 50 rows, of which the later ones have the higher priority"
+
+
 def test_demonstrations_keep_their_share_of_the_weights_in_every_batch_that_is_drawn_by_priority():
     for rows in batches(3, 6, 2, alpha=0.9):
         assert rows.weights[:6].std() > 0.0

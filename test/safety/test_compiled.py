@@ -1,5 +1,7 @@
 """What is compiled does as the readable files beside it say."""
 
+import ctypes
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,15 @@ def test_where_the_library_is_not_built_the_readable_ones_act(monkeypatch):
         CompiledMotion(FR3, SafetyLimits.load(), 0.01)
     with pytest.raises(RuntimeError, match="run make"):
         CompiledServo(FR3)
+
+
+@pytest.mark.parametrize(("kind", "arguments"), [(CompiledMotion, (SafetyLimits.load(), 0.01)), (CompiledServo, ())])
+def test_a_library_that_takes_the_numbers_for_others_is_refused(kind, arguments, monkeypatch):
+    module = compiled_motion if kind is CompiledMotion else compiled_servo
+
+    class Longer(module._Numbers):
+        _fields_ = (("more", ctypes.c_double),)
+
+    monkeypatch.setattr(module, "_Numbers", Longer)
+    with pytest.raises(RuntimeError, match="built from another version"):
+        kind(FR3, *arguments)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from mechanic_rl_ros.tuner import Mechanic, adam_pass, kernels
+from mechanic_rl_ros.tuner import Mechanic, RelativeMechanic, adam_pass, kernels
 from mechanic_rl_ros.tuner.kernels import place
 from mechanic_rl_ros.tuner.mechanic import SCALE_BOUND
 from mechanic_rl_ros.tuner.reference import ReferenceMechanic
@@ -451,6 +451,8 @@ def test_a_state_that_does_not_fit_is_refused_and_nothing_is_loaded():
 
 SPOILT = {
     "a moment of another size": (lambda s: s["base"][0].update(exp_avg=torch.zeros(1)), "exp_avg of parameter 0 was saved with shape"),
+    "a moment that is a single number": (lambda s: s["base"][0].update(exp_avg=torch.zeros(())), "exp_avg of parameter 0 was saved with shape"),
+    "no second moment": (lambda s: s["base"][1].pop("exp_avg_sq"), "base's state of parameter 1 lacks exp_avg_sq"),
     "a base without moments": (lambda s: [group.pop("betas") for group in s["param_groups"]], "around another base"),
     "no numbers of the tuner": (lambda s: s["tuner"].pop("inner"), "no bettors, inner, skipped"),
     "no base": (lambda s: s.pop("base"), "around another base"),
@@ -613,6 +615,48 @@ def test_a_base_that_was_in_use_keeps_its_moments():
         follow(make(base), parameters, record[10:])
     for a, b in zip(mine, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_a_base_that_was_in_use_in_double_precision_goes_on_in_that_of_the_parameters():
+    wide, mine, record = make_parameters(), make_parameters(torch.float32), recorded(20, missing=False)
+    base, narrow = (follow(torch.optim.AdamW(parameters, lr=0.01, fused=True), parameters, record[:10]) for parameters in (wide, mine))
+    for parameter in wide:
+        parameter.data, parameter.grad = parameter.data.float(), None
+    follow(Mechanic(base, s_init=0.1), wide, record[10:])
+    follow(Mechanic(narrow, s_init=0.1), mine, record[10:])
+    for a, b in zip(wide, mine, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda p: Mechanic(torch.optim.AdamW(p, fused=True)), lambda p: Mechanic(torch.optim.SGD(p, lr=1.0)), RelativeMechanic])
+def test_a_parameter_whose_precision_changes_goes_on_in_that_of_its_tuner(make):
+    changed, stays, record = make_parameters(), make_parameters(), recorded(20, missing=False)
+    first, second = make(changed), make(stays)
+    for parameters, tuner in ((changed, first), (stays, second)):
+        follow(tuner, parameters, record[:10])
+    for parameter in changed:
+        parameter.data, parameter.grad = parameter.data.float(), None
+    for parameters, tuner in ((changed, first), (stays, second)):
+        follow(tuner, parameters, record[10:])
+    for a, b in zip(changed, stays, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(200,), (10,), (50, 2), (100, 1)])
+def test_a_parameter_that_has_changed_its_shape_is_refused_and_nothing_moves(shape):
+    parameter, other = torch.nn.Parameter(torch.ones(100)), torch.nn.Parameter(torch.ones(3))
+    tuner = Mechanic(torch.optim.AdamW([parameter, other], fused=True))
+    for _ in range(3):
+        parameter.grad, other.grad = torch.ones(100), torch.ones(3)
+        tuner.step()
+    before = copy.deepcopy(tuner.state_dict())
+    parameter.grad = None
+    parameter.data = torch.ones(shape)
+    parameter.grad = torch.ones(shape)
+    with pytest.raises(ValueError, match=r"had shape \(100,\) and has"):
+        tuner.step()
+    assert torch.equal(tuner.state_dict()["tuner"]["bettors"], before["tuner"]["bettors"])
+    assert torch.equal(tuner.state_dict()["base"][1]["exp_avg"], before["base"][1]["exp_avg"])
 
 
 def test_a_closure_runs_with_gradients_and_grad_mode_and_gradients_are_left_as_they_were():
