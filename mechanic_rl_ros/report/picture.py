@@ -58,7 +58,7 @@ def _title(data: RunData) -> str:
     found = data.evaluations
     if {"base", "tuned"} <= found.keys():
         base, tuned = (found[name]["successes"] / max(found[name]["episodes"], 1) for name in ("base", "tuned"))
-        parts.append(f"success {base:.2f} → {tuned:.2f} on unseen scenes")
+        parts.append(f"success {base:.3f} → {tuned:.3f} on unseen scenes")
     return "Finetuning: " + ", ".join(parts)
 
 
@@ -88,7 +88,7 @@ def _evaluations(axis: Axes, data: RunData, last: int) -> None:
         axis.errorbar(
             [place], [rate], yerr=errors, fmt="o", color=colour, markersize=8, capsize=5, linewidth=2, label=f"{name}, {line['episodes']} evaluation scenes"
         )
-        axis.annotate(f"{rate:.2f}", (place, rate), xytext=(-10 if side == "right" else 10, 0), textcoords="offset points", ha=side, va="center", color=colour)
+        axis.annotate(f"{rate:.3f}", (place, rate), xytext=(-10 if side == "right" else 10, 0), textcoords="offset points", ha=side, va="center", color=colour)
     axis.set_xlim(-0.07 * last, 1.07 * last)
 
 
