@@ -79,7 +79,7 @@ def _success(axis: Axes, data: RunData) -> None:
 
 def _evaluations(axis: Axes, data: RunData, last: int) -> None:
     """The evaluation of the base before the first episode, of the tuned policy after the last one."""
-    for name, place, colour, side in (("base", -0.02 * last, GREY, "right"), ("tuned", 1.02 * last, GREEN, "left")):
+    for name, place, colour, side in (("base", -0.025 * last, GREY, "right"), ("tuned", 1.025 * last, GREEN, "left")):
         line = data.evaluations.get(name)
         if line is None or not line["episodes"]:
             continue
@@ -89,7 +89,7 @@ def _evaluations(axis: Axes, data: RunData, last: int) -> None:
             [place], [rate], yerr=errors, fmt="o", color=colour, markersize=8, capsize=5, linewidth=2, label=f"{name}, {line['episodes']} evaluation scenes"
         )
         axis.annotate(f"{rate:.3f}", (place, rate), xytext=(-10 if side == "right" else 10, 0), textcoords="offset points", ha=side, va="center", color=colour)
-    axis.set_xlim(-0.07 * last, 1.07 * last)
+    axis.set_xlim(-0.085 * last, 1.085 * last)
 
 
 def _returns(axis: Axes, data: RunData) -> None:
