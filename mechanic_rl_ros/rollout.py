@@ -71,6 +71,8 @@ def solves(
 ) -> bool:
     """Whether the policy solves a scene: as ``run_episode`` would, which records all, in less time, since images that the policy does not look at are not made.
 
+    Arguments are those of ``run_episode``; ``latency`` is in seconds.
+
     Raises:
         UserError: As ``run_episode``.
     """

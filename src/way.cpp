@@ -21,7 +21,7 @@ struct Cell {
 
 namespace {
 
-constexpr int kShares = 8;  // of the time between two points that are looked at
+constexpr int kShares = 8;  // of the time between two points that are looked at: SHARES_BETWEEN in safety/motion.py
 constexpr int kPoints = 4;  // of a trajectory at most
 
 // In the order of their names in safety/compiled_motion.py.

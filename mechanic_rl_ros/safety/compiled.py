@@ -1,4 +1,7 @@
-"""What the command node computes in every period, compiled (``src/way.cpp``, ``src/servo.cpp``): some thirty times as fast as the same in numpy, which acts where it is not built."""
+"""What the command node computes in every period, compiled from ``src/way.cpp`` and ``src/servo.cpp``; the same in numpy acts where it is not built.
+
+Numbers travel as C structures that are laid out here; ``benchmark/commander.py`` says what it saves.
+"""
 
 from __future__ import annotations
 
