@@ -44,7 +44,7 @@ def study(
     race: Annotated[
         bool,
         typer.Option(
-            "--race", help="Leave out further seeds of what is clearly behind: of pairs of rates behind the best pair, of other optimizers behind the tuner."
+            "--race", help="Leave out further seeds of what is clearly behind the tuner, and of pairs of rates that are clearly behind the best pair."
         ),
     ] = False,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes; the result does not depend on it.")] = 2,
@@ -122,10 +122,10 @@ def _cells(names: list[str]) -> list[Any]:
         UserError: A name is unknown.
     """
     from mechanic_rl_ros.study.table import TUNER
-    from mechanic_rl_ros.study.tuners import ABLATIONS, CONTROLS, Cell, grid
+    from mechanic_rl_ros.study.tuners import ABLATIONS, CONTROLS, Cell, control, grid
 
-    groups = {"tuner": [TUNER], "controls": [Cell(name) for name in CONTROLS], "ablations": [Cell(name) for name in ABLATIONS], "grid": grid()}
-    single = {cell.name: cell for group in groups.values() for cell in group}
+    groups = {"tuner": [TUNER], "controls": [control(name) for name in CONTROLS], "ablations": [Cell(name) for name in ABLATIONS], "grid": grid()}
+    single = {cell.name: cell for group in groups.values() for cell in group} | {name: control(name) for name in CONTROLS}
     found: list[Cell] = []
     for name in names:
         if name not in groups and name not in single:

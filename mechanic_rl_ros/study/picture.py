@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mechanic_rl_ros.report.figure_file import write_figure
 from mechanic_rl_ros.report.picture import BLUE, GREY
-from mechanic_rl_ros.study.table import TUNER, Result, controls
+from mechanic_rl_ros.study.table import SEEDS, TUNER, Result, controls
 from mechanic_rl_ros.study.tuners import RATES, Cell
 
 COLOURS = "viridis"
@@ -45,9 +45,10 @@ def _panel(axis: Axes, problem: str, cells: dict[Cell, Result], base: float | No
             c=[result.cell.critic_rate for result in on_grid],
             cmap=COLOURS,
             norm=norm,
+            alpha=[min(len(result.seeds), SEEDS) / SEEDS for result in on_grid],  # type: ignore[arg-type] # one for every point
             s=26,
             zorder=3,
-            label="AdamW, each pair of rates",
+            label="AdamW, each pair of rates (pale: fewer seeds)",
         )
     for index, other in enumerate(controls(cells)):
         axis.axhline(other.mean, color=GREY, linewidth=0.9, linestyle=":")

@@ -204,7 +204,8 @@ def base_outcomes(settings: StudySettings, problem: str, workers: int, check: bo
         scenes = range(settings.first_scene, settings.first_scene + settings.scenes)
         result = evaluate(settings.base(problem), problem_of(problem).task, scenes, workers=workers, latency=problem_of(problem).latency)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({"success": result.success, "outcomes": result.outcomes, "settings": settings.say(problem)}).encode())
+        record = {"success": result.success, "outcomes": result.outcomes, "settings": settings.say(problem), "made": provenance()}
+        write_atomically(path, json.dumps(record).encode())
     record = json.loads(path.read_text())
     if "outcomes" not in record:
         raise UserError(f"{path} was made by an earlier version: use another --output")

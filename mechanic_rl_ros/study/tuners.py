@@ -22,6 +22,9 @@ RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 CONTROLS = ("mechanic", "schedule-free", "prodigy", "d-adaptation", "dog", "trac", "adamw")
 """Other optimizers, at their authors' defaults."""
 
+ADAMW_RATE = 1e-3
+"""Learning rate of AdamW that nobody chose: torch's default."""
+
 ABLATIONS = ("no-bettors", "averaged")
 """What parts of the tuner are worth: its unit and averaging without what it learns about its scale; AdamW at its default rate in a uniform average."""
 
@@ -52,6 +55,11 @@ class Cell:
         """Name for people and files."""
         tuner = f"{self.tuner}_{self.actor_rate:.0e}_{self.critic_rate:.0e}" if self.actor_rate else self.tuner
         return tuner if self.learner == DEFAULT else f"{self.learner}.{tuner}"
+
+
+def control(name: str) -> Cell:
+    """The cell of one of ``CONTROLS``. AdamW's default rate is a pair of the grid as well, and run once."""
+    return Cell(name, ADAMW_RATE, ADAMW_RATE) if name == "adamw" else Cell(name)
 
 
 def grid() -> list[Cell]:
@@ -193,7 +201,7 @@ def _factory(cell: Cell) -> TunerFactory:
 def _makers(cell: Cell) -> dict[str, Callable[[list[torch.nn.Parameter], str], Any]]:
     def adamw(parameters: list[torch.nn.Parameter], role: str) -> Any:
         rate = cell.actor_rate if role == "actor" else cell.critic_rate
-        return torch.optim.AdamW(parameters, lr=rate or 1e-3, fused=True)  # without a rate, torch's default
+        return torch.optim.AdamW(parameters, lr=rate or ADAMW_RATE, fused=True)
 
     def schedule_free(parameters: list[torch.nn.Parameter], role: str) -> Any:
         import schedulefree

@@ -43,7 +43,7 @@ def test_a_race_leaves_out_seeds_of_what_is_clearly_behind(run, tmp_path):
         place.mkdir(parents=True)
         rate = 1e-3 if cell.startswith("adamw") else 0.0
         record = {"problem": "lift", "tuner": cell.split("_")[0], "actor_rate": rate, "critic_rate": rate, "seed": 5, "success": success}
-        (place / "seed5.json").write_text(json.dumps({**record, "curve": [{"success": success, "base": 0.4, "best_of_n": False}]}))
+        (place / "seed5.json").write_text(json.dumps({**record, "curve": [{"episodes": 240, "success": success, "base": 0.4, "best_of_n": False}]}))
     done = run("study", "--output", folder, *SHORT, "--cells", "dog,tuner", "--first-seed", 6, "--race", "--checks", 0)
     assert done.returncode == 0, done.stderr
     assert [path.parent.name for path in folder.glob("lift/*/seed6.json")] == ["relative"]
