@@ -33,10 +33,8 @@ def demonstration_buffer(checkpoint: Checkpoint, gamma: float, device: torch.dev
 
 
 def takeovers(episode: Episode) -> list[tuple[int, int]]:
-    """First and one past the last step of every stretch that a person or an expert acted in, of an episode that a policy acted in, too."""
+    """First and one past the last step of every stretch that a person or an expert acted in."""
     by_hand = np.isin(episode.sources, (Source.HUMAN, Source.EXPERT))
-    if by_hand.all():
-        return []  # a demonstration as a whole: whoever records those decides what becomes of them
     edges = np.flatnonzero(np.diff(np.concatenate([[False], by_hand, [False]]).astype(np.int8)))
     return [(int(first), int(last)) for first, last in zip(edges[::2], edges[1::2], strict=True)]
 

@@ -90,6 +90,7 @@ class Learner(ABC):
         self.updates, self.losses, self.update_ms = 0, {"actor_loss": 0.0, "critic_loss": 0.0}, 0.0
         self.scales: deque[tuple[float, ...]] = deque(maxlen=SCALES)  # of all tuners after each of the last updates
         self.successes = self.failures = self.rewarded = 0  # episodes that the policy solved on its own, that it did not, and that had any reward
+        self.outside = 0  # episodes whose rewards add up to less than 0 or more than 1
         self.build()
         self.tune("actor", [parameter for parameter in self.policy.parameters() if parameter.requires_grad])
         self.guard = Guard(self)
@@ -342,7 +343,7 @@ class Learner(ABC):
 
     def counters(self) -> dict[str, Any]:
         """The plain numbers of the state, for ``save``."""
-        return {name: getattr(self, name) for name in ("version", "updates", "losses", "update_ms", "successes", "failures", "rewarded")}
+        return {name: getattr(self, name) for name in ("version", "updates", "losses", "update_ms", "successes", "failures", "rewarded", "outside")}
 
     def set_counters(self, counters: dict[str, Any]) -> None:
         """Takes back what ``counters`` gave."""

@@ -12,6 +12,8 @@ from mechanic_rl_ros.data import Episode, Outcome
 from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.replay.episode_check import check_episode
 
+ROUNDING = 1e-3  # of rewards that should add up to 1
+
 if TYPE_CHECKING:
     from mechanic_rl_ros.algorithms.learner import Learner
 
@@ -46,8 +48,9 @@ def add_episode(learner: Learner, episode: Episode) -> bool:
         learner.demonstrations.add(frames, actions, rewards, episode.success, terminal, part=stretch)
     alone = episode.success and not by_hand
     learner.successes += alone
-    learner.failures += not alone and episode.outcome is not Outcome.ABORTED
+    learner.failures += not alone and episode.outcome is not Outcome.ABORTED and by_hand != [(0, episode.steps)]
     learner.rewarded += bool(episode.rewards.any())
+    learner.outside += not -ROUNDING <= float(episode.rewards.sum()) <= 1.0 + ROUNDING
     if episode.outcome is not Outcome.ABORTED and chosen_by(episode) >= 0:  # a rescue says nothing about how the policy chose
         learner.gate.add(episode.success, episode.best_of_n, learner.promise(frames[0]))
     learner.guard.count(learner, episode)

@@ -57,5 +57,7 @@ def notice_about(learner: Learner) -> str:
         return f"not one of {count} episodes succeeded: practice teaches nothing yet, look at the task's reward or start from a better policy"
     if not learner.rewarded:
         return f"not one of {count} episodes had a reward, though some succeeded: critics learn nothing, look at the task's reward"
+    if learner.outside and learner.needs_reward:
+        return f"the rewards of {learner.outside} of {count} episodes add up to less than 0 or more than 1, which critics cut off: scale the task's reward"
     solved_all = not learner.failures and learner.successes >= ALL_SOLVED
     return f"all of {count} episodes succeeded: there is nothing to gain, stop here or make the task harder" if solved_all else ""

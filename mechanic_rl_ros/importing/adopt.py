@@ -17,7 +17,8 @@ from mechanic_rl_ros.policy.frames import encode_episode
 from mechanic_rl_ros.policy.policy import Policy
 from mechanic_rl_ros.replay.episode_check import SAFE_NAME
 
-FARTHEST = 100.0  # times a channel's scale that an imported policy may mean: beyond, it was trained with other units
+FARTHEST = 50.0  # times a channel's scale that an imported policy may mean: beyond, it was trained with other units, such as degrees
+FARTHEST_NORMALISED = 2.0  # the same where its actions were divided by the scales already: half of them would be cut off
 MOVED = 0.02  # of a channel's scale: more than rounding and the limits of the robot make of an action that stays the same
 
 
@@ -48,7 +49,7 @@ def adopt(
     if physical:
         scales = torch.tensor([channel.scale for channel in embodiment.action])
         weights["action_mean"], weights["action_deviation"] = weights["action_mean"] / scales, weights["action_deviation"] / scales
-        _require_units(weights["action_mean"].abs() + weights["action_deviation"], embodiment, what)
+    _require_units(weights["action_mean"].abs() + weights["action_deviation"], physical, embodiment, what)
     checkpoint = Checkpoint(task, embodiment, imported.config, weights, metadata={"prefers_best_of_n": False, "imported": imported.sources})
     if demonstrations is None:
         return checkpoint
@@ -65,12 +66,13 @@ def adopt(
     return replace(checkpoint, demonstrations=pack_demonstrations(solved, [encode_episode(policy, episode) for episode in solved]))
 
 
-def _require_units(reach: torch.Tensor, embodiment: Embodiment, what: str) -> None:
+def _require_units(reach: torch.Tensor, physical: bool, embodiment: Embodiment, what: str) -> None:
     channel, times = embodiment.action[int(reach.argmax())], float(reach.max())
-    if times > FARTHEST:
+    if times > (FARTHEST if physical else FARTHEST_NORMALISED):
+        advice = "say --units normalised where they were divided by the scales, else train it with these units" if physical else "train it with these units"
         raise UserError(
             f"{what}: its action {channel.name} goes to {times:.3g} times the {channel.scale:g} {channel.unit} of embodiment {embodiment.name}: "
-            "its training data were in another unit; say --units normalised where they were divided by the scales, else train it with these units"
+            f"its training data were in another unit; {advice}"
         )
 
 

@@ -37,8 +37,11 @@ MAX_PICKLE = 64 * 2**20  # bytes of the program itself
 MAX_OPERATIONS = 1_000_000  # of the program; a large policy with its optimizer has a tenth of them
 MAX_KINDS = 1000  # of different classes and functions
 MAX_DEPTH = 100  # of tuples in tuples
+MAX_PARTS = 1_000_000  # of a tuple and all that it holds, counted as often as it is there: so much is looked at for a hash
 MAX_NODES = 100_000  # of a configuration
-MARK = -1  # on the stack: where the parts of a container begin
+Size = tuple[int, int]  # how deep a value's tuples go, and how many parts there are in them, itself included
+NO_TUPLE: Size = (0, 1)
+MARK: Size = (-1, -1)  # on the stack: where the parts of a container begin
 
 
 class Inert:
@@ -93,8 +96,8 @@ class _Reader(pickle.Unpickler):
 
 def _require_honest(program: bytes, path: Path) -> None:
     """Refuses a program that would end the reader instead of failing: by memory, or by tuples in tuples, whose hash is computed recursively."""
-    stack: list[int] = []  # how deep the tuples of every value go
-    memo: dict[int, int] = {}
+    stack: list[Size] = []  # of the tuples of every value
+    memo: dict[int, Size] = {}
     for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
         if count >= MAX_OPERATIONS:
             raise UserError(f"file {path} has a structure of more than {MAX_OPERATIONS} operations: it is refused")
@@ -110,17 +113,18 @@ def _require_honest(program: bytes, path: Path) -> None:
         elif opcode.name == "MARK":
             stack.append(MARK)
         elif opcode.name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"):
-            stack.append(1 + max(taken, default=0))
-            if stack[-1] > MAX_DEPTH:
-                raise UserError(f"file {path} nests more than {MAX_DEPTH} tuples: it is refused")
+            stack.append((1 + max((depth for depth, _ in taken), default=0), 1 + sum(parts for _, parts in taken)))
+            depth, parts = stack[-1]
+            if depth > MAX_DEPTH or parts > MAX_PARTS:
+                raise UserError(f"file {path} nests more than {MAX_DEPTH} tuples, or a tuple of more than {MAX_PARTS} parts: it is refused")
         else:
-            stack += [max(taken) if opcode.name == "DUP" else 0] * len(opcode.stack_after)
+            stack += [max(taken) if opcode.name == "DUP" else NO_TUPLE] * len(opcode.stack_after)
 
 
-def _taken(stack: list[int], opcode: pickletools.OpcodeInfo) -> list[int]:
+def _taken(stack: list[Size], opcode: pickletools.OpcodeInfo) -> list[Size]:
     """Takes off the stack what an operation takes."""
     wanted = opcode.stack_before
-    above: list[int] = []
+    above: list[Size] = []
     if pickletools.markobject in wanted:
         while (value := stack.pop()) != MARK:
             above.append(value)
@@ -168,7 +172,7 @@ class Archive:
         """Reads the tensors among the values of a dictionary.
 
         Raises:
-            UserError: One claims more than its storage has, or all of them more than ``MAX_BYTES``.
+            UserError: One claims more than its storage has, or all of their storages hold more than ``MAX_BYTES``.
         """
         found: dict[str, Tensor] = {}
         left = MAX_BYTES
@@ -177,13 +181,14 @@ class Archive:
                 for name, record in records.items():
                     if not isinstance(name, str) or not _is_tensor(record):
                         continue
-                    found[name] = self._tensor(archive, record, left)
-                    left -= found[name].numel() * found[name].element_size()
+                    found[name], read = self._tensor(archive, record, left)
+                    left -= read
         except Exception as error:
             raise UserError(f"file {self.path} is damaged ({type(error).__name__}: {first_line(error)[:80]}): get a fresh copy") from error
         return found
 
-    def _tensor(self, archive: zipfile.ZipFile, record: Inert, budget: int) -> Tensor:
+    def _tensor(self, archive: zipfile.ZipFile, record: Inert, budget: int) -> tuple[Tensor, int]:
+        """The tensor, and how many bytes were read for it: all of its storage, of which it may show little."""
         if record.name == "torch._utils._rebuild_parameter":
             record = record.args[0]
         (_, kind, key, _, count), offset, size, stride = record.args[:4]
@@ -195,8 +200,8 @@ class Archive:
         if numbers > count or last >= max(count, 1) or count * dtype.itemsize != entry.file_size or entry.file_size > budget:
             raise ValueError("a tensor reaches beyond its storage")
         if not numbers:
-            return torch.zeros(size, dtype=dtype)
-        return torch.as_strided(torch.frombuffer(bytearray(archive.read(entry)), dtype=dtype), size, stride, offset).clone()
+            return torch.zeros(size, dtype=dtype), 0
+        return torch.as_strided(torch.frombuffer(bytearray(archive.read(entry)), dtype=dtype), size, stride, offset).clone(), entry.file_size
 
 
 def _is_tensor(record: Any) -> bool:

@@ -8,7 +8,9 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,7 @@ class LearnerNode(Node):
         shapes = weight_shapes(self.learner.policy, critics[0] if critics else None)
         self.outbox = Outbox("", keep=2, limit_bytes=transfer_budget(shapes), chunk_size=CHUNK_BYTES)
         self.episodes: deque[Episode] = deque()
+        self.recorded: Iterator[Episode] = iter(())
         self.stored: set[str] = set()  # SHA-256 of episodes that lie in the store
         self.unstored: deque[Completed] = deque()
         self.ready: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
@@ -127,11 +130,14 @@ class LearnerNode(Node):
             self.learner.begin_at(published)
             self.saved_version = self.published_version = published
         self.stored = {hashlib.sha256(path.read_bytes()).hexdigest() for path in self.store.paths()}
-        for episode in self.store.load():
-            if not self._learn_from(episode):
-                break
+        self.recorded = self._recorded()
+        self._take_episodes()
         if self.learner.practice.fault:
             self.get_logger().warning(self.learner.practice.fault)
+
+    def _recorded(self) -> Iterator[Episode]:
+        """Episodes of an earlier life of this process, one at a time; then says what is wrong with the others."""
+        yield from self.store.load()
         for path, reason in self.store.corrupt.items():
             self._refuse(f"episode file {path.name} skipped: {reason}")
 
@@ -178,9 +184,11 @@ class LearnerNode(Node):
             self.fault = error
 
     def _take_episodes(self) -> None:
+        self.episodes.extend(islice(self.recorded, not self.episodes))
         while self.episodes and (self._learn_from(self.episodes[0]) or len(self.episodes) > MAX_UNSTORED):
             self._look()
             self.episodes.popleft()  # only now: what is not in the queue any more is in the snapshot
+            self.episodes.extend(islice(self.recorded, not self.episodes))  # in memory one at a time
         self._look()
 
     def _look(self) -> None:

@@ -10,6 +10,7 @@ from mechanic_rl_ros.errors import UserError
 from mechanic_rl_ros.policy.config import PolicyConfig
 from mechanic_rl_ros.policy.denoiser import Denoiser
 from mechanic_rl_ros.policy.head import Head
+from mechanic_rl_ros.policy.steered import SteeredDenoiser
 
 
 @torch.inference_mode()
@@ -19,6 +20,7 @@ def compile_denoiser(head: Head, config: PolicyConfig, samples: int) -> None:
     Raises:
         UserError: The head is no denoiser, or torch cannot compile here.
     """
+    head = head.denoiser if isinstance(head, SteeredDenoiser) else head
     if not isinstance(head, Denoiser):
         raise UserError(f"a {type(head).__name__} has no sampler to compile: leave compile out")
     device = next(head.parameters()).device

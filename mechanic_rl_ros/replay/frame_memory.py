@@ -32,7 +32,7 @@ class FrameMemory:
     def write(self, held: Held, values: Mapping[str, Tensor]) -> Held:
         """Takes the frames of an episode, field by field."""
         first = held.start % self._slots
-        self._grow(first + held.frames)
+        self._grow(self._slots if held.start >= self._slots else first + held.frames)  # what an episode that did not fit at the end has left out as well
         for field, column in self.columns.items():
             column[first : first + held.frames] = values[field]
         return held

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechanic_rl_ros.data import Episode, Observation, Source
+from mechanic_rl_ros.data import Episode, Observation
 from mechanic_rl_ros.embodiment import load_embodiment
 from mechanic_rl_ros.policy.checkpoint import Checkpoint
 from mechanic_rl_ros.policy.config import PolicyConfig
@@ -51,7 +51,7 @@ def world() -> LineWorld:
 
 @pytest.fixture
 def practise(world):
-    """Makes an episode: the expert's, or one that wanders off the other way and never arrives."""
+    """Makes an episode of a policy that does as the expert does, or wanders off the other way and never arrives."""
 
     def make(seed: int, expert: bool = True, best_of_n: bool = False) -> Episode:
         rng = np.random.default_rng(seed)
@@ -59,7 +59,7 @@ def practise(world):
         def choose(observation):
             return world.expert() if expert else np.append(-np.sign(world.target) * rng.uniform(0.5, 1.0), [0.0, 0.0, -1.0]).astype(np.float32)
 
-        return record_episode(world, choose, seed, f"line-{seed}-{expert}", source=Source.EXPERT, best_of_n=best_of_n)
+        return record_episode(world, choose, seed, f"line-{seed}-{expert}", best_of_n=best_of_n)
 
     return make
 

@@ -31,11 +31,11 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def lifted() -> list[Episode]:
-    """What the shipped policy does, solved and not; but as if by an expert, so that the guard does not count them."""
+    """What the shipped policy does, solved and not; but as if of no version, so that the guard does not count them."""
     checkpoint = Checkpoint.load(checkpoint_directory("lift"))
     environment, actor = Environment(checkpoint.task, checkpoint.embodiment), Actor(checkpoint)
     episodes = [run_episode(environment, actor, seed) for seed in range(6)]
-    return [dataclasses.replace(episode, sources=np.full(episode.steps, Source.EXPERT, np.uint8)) for episode in episodes]
+    return [dataclasses.replace(episode, sources=np.full(episode.steps, Source.HOLD, np.uint8)) for episode in episodes]
 
 
 @pytest.fixture

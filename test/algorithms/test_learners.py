@@ -119,8 +119,21 @@ def test_success_without_reward_and_success_without_end_are_said_and_leave_what_
         while learner.updates_due():
             learner.update()
         assert all(torch.equal(before[key], tensor) for key, tensor in learner.acting_policy().state_dict().items())
+    for learner in (unrewarded, perfect):
+        assert "add up to" not in learner.notice()
     assert "had a reward" in unrewarded.notice()
     assert "all of 4 episodes succeeded" in perfect.notice()
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "dagger"])
+def test_rewards_that_do_not_add_up_to_success_are_said_where_critics_need_them(name, checkpoint, world):
+    learner = begin(name, checkpoint, hopeful=False)
+    for seed, reward in enumerate((-0.5, 0.0, 1.0, 100.0)):
+        episode = run_episode(world, Actor(learner.checkpoint, explore=True), seed)
+        rewards = np.eye(1, episode.steps, 0, dtype=np.float32)[0] * np.float32(reward)
+        learner.add_episode(dataclasses.replace(episode, outcome=Outcome.SUCCESS if reward > 0.0 else Outcome.TIMEOUT, rewards=rewards))
+    told = "the rewards of 2 of 4 episodes add up to less than 0 or more than 1" in learner.notice()
+    assert told == learner.needs_reward
 
 
 def _target(world, seed: int) -> float:
@@ -181,13 +194,27 @@ def test_takeovers_that_ended_well_leave_with_the_checkpoint(checkpoint, world):
     assert learner.demonstrations.episodes == before + 2
 
 
-def test_stretches_by_hand_are_found_and_whole_demonstrations_are_none(practise):
+def test_stretches_by_hand_are_found_also_where_they_are_all_of_an_episode(practise):
     episode = next(episode for episode in map(practise, range(20)) if episode.steps >= 5)
     assert takeovers(episode) == []
-    sources = np.full(episode.steps, Source.POLICY, np.uint8)
-    assert takeovers(dataclasses.replace(episode, sources=sources)) == []
+    sources = np.full(episode.steps, Source.HUMAN, np.uint8)
+    assert takeovers(dataclasses.replace(episode, sources=sources)) == [(0, episode.steps)]
+    sources[:] = Source.POLICY
     sources[0], sources[2:4] = Source.HUMAN, Source.EXPERT
     assert takeovers(dataclasses.replace(episode, sources=sources)) == [(0, 1), (2, 4)]
+
+
+def test_an_episode_all_by_hand_is_a_demonstration_and_says_nothing_about_the_policy(checkpoint, world):
+    learner, shown = begin("filtered_iql", checkpoint, hopeful=False), begin("filtered_iql", checkpoint).demonstrations.episodes
+    solved = taken_over(world, 5, after=0)
+    world.max_steps = 3
+    failed = taken_over(world, next(seed for seed in range(40) if abs(_target(world, seed)) > 0.18), after=0)
+    assert (solved.success, failed.success) == (True, False)
+    for episode in (solved, failed):
+        learner.add_episode(episode)
+    assert (learner.successes, learner.failures, learner.demonstrations.episodes) == (0, 0, shown + 2)
+    assert not learner.has_lessons
+    assert learner.to_checkpoint().demonstrations["lengths"].tolist()[-1] == solved.steps + 1
 
 
 def test_dagger_learns_to_do_what_was_shown_where_it_took_over(checkpoint, world):

@@ -69,6 +69,9 @@ def test_training_data_in_other_units_are_named(run, published, tmp_path):
     with pytest.raises(UserError, match=r"its action gripper goes to .* times .*--units normalised"):
         run(folder, "--task", "lift", "--output", tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
+    with pytest.raises(UserError, match=r"its action .* goes to 512 times .*train it with these units"):
+        run(folder, "--task", "lift", "--output", tmp_path / "ours", "--units", "normalised")
+    assert not (tmp_path / "ours").exists()
 
 
 def test_a_task_that_cannot_be_a_name_is_refused(run, folder, tmp_path):
@@ -84,7 +87,7 @@ def test_with_demonstrations_it_can_be_finetuned(run, folder, tmp_path):
     checkpoint = Checkpoint.load(tmp_path / "ours")
     learner = FilteredIql.create(FilteredIqlConfig(batch_size=8, critic_updates=0, warmup_episodes=1), checkpoint)
     learner.add_episode(next(iter(store.load())))
-    learner.failures = 1  # else there would be nothing to gain
+    learner.successes = learner.failures = 1  # else there would be nothing to gain
     learner.update()
     assert learner.status()["actor_loss"] > 0.0
 
@@ -104,7 +107,7 @@ def test_an_action_that_never_changed_in_training_does_not_outweigh_the_others(r
     run(folder, "--task", "lift", "--output", tmp_path / "ours", "--demonstrations", tmp_path / "still")
     learner = FilteredIql.create(FilteredIqlConfig(batch_size=8, critic_updates=0, warmup_episodes=1), Checkpoint.load(tmp_path / "ours"))
     learner.add_episode(moving)  # as when a person takes over
-    learner.failures = 1  # else there would be nothing to gain
+    learner.successes = learner.failures = 1  # else there would be nothing to gain
     learner.update()
     assert 0.0 < learner.status()["actor_loss"] < 10.0
 

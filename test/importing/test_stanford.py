@@ -346,6 +346,16 @@ def test_tensors_that_reach_beyond_their_storage_are_refused(tmp_path, old, new)
         archive.tensors(archive.content)
 
 
+def test_many_views_of_one_large_storage_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("mechanic_rl_ros.importing.inert.MAX_BYTES", 3 * 4000)
+    storage = torch.zeros(1000)
+    torch.save({f"x{number}": storage[number : number + 1] for number in range(4)}, tmp_path / "views.ckpt")
+    archive = Archive(tmp_path / "views.ckpt")
+    assert len(archive.tensors(dict(list(archive.content.items())[:3]))) == 3
+    with pytest.raises(UserError, match="beyond its storage"):
+        archive.tensors(archive.content)
+
+
 def test_what_is_no_tensor_is_not_taken_for_one(tmp_path):
     path = tmp_path / "state.ckpt"
     torch.save({"x": torch.ones(4), "y": torch._utils._rebuild_tensor_v2}, path)
@@ -368,10 +378,11 @@ def test_a_small_file_that_asks_for_much_memory_is_refused(tmp_path):
         (b"}N" + b"\x85" * 200_000 + b"Ns", "nests more than 100 tuples"),  # the hash of such a key ends the process
         (b"}N" + b"N\x86" * 200_000 + b"Ns", "nests more than 100 tuples"),
         (b"}N" + b"".join(b"\x85\x940h" + bytes([number]) for number in range(150)) + b"Ns", "nests more than 100 tuples"),
+        (b"})" + b"2\x86" * 60 + b"Ns", "a tuple of more than 1000000 parts"),
         (b"".join(b"ca%d\nb\n" % number for number in range(2000)), "is damaged"),
         (b"\x8f" * 1_000_001, "more than 1000000 operations"),
     ],
-    ids=["tuples in tuples", "pairs in pairs", "tuples that were set aside", "a class each", "sets"],
+    ids=["tuples in tuples", "pairs in pairs", "tuples that were set aside", "one tuple over and over", "a class each", "sets"],
 )
 def test_a_small_file_that_would_end_the_reader_is_refused(tmp_path, program, words):
     path = tmp_path / "hostile.ckpt"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -387,4 +388,24 @@ def test_an_episode_that_does_not_fit_on_the_disk_is_learned_from_when_it_does(r
     assert school.status[-1].episodes == 1
     resource.prlimit(school.process.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
     status = school.await_status(lambda status: status.episodes == 2 and not status.reason, "an end of the warning")
+    assert status.refused == 0
+
+
+def test_what_was_recorded_and_does_not_fit_at_a_restart_is_learned_from_when_it_does(ros, play, tmp_path, checkpoint_folder):
+    school = School(ros, play, tmp_path, checkpoint_folder)
+    for id in ("e1", "e2", "e3"):
+        school.send(id)
+    school.await_learned(3)
+    school.process.stop()
+    shutil.rmtree(tmp_path / "learner" / "state")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # the node inherits it
+    try:
+        school.join()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    status = school.await_status(lambda status: "does not fit into the replay" in status.reason, "the word on it")
+    assert status.episodes == 0
+    resource.prlimit(school.process.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+    status = school.await_status(lambda status: status.episodes == 3 and not status.reason, "all that was recorded")
     assert status.refused == 0

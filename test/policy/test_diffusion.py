@@ -38,7 +38,7 @@ def test_one_observation_stands_for_a_batch(checkpoint):
     torch.testing.assert_close(critic(observation, chunks), critic(observation.expand(6, -1), chunks), atol=1e-5, rtol=1e-4)
 
 
-def test_the_two_q_functions_are_independent_and_judge_what_is_executed(checkpoint):
+def test_the_two_q_functions_differ_and_judge_what_is_executed(checkpoint):
     critic, observation, chunks = TwinQ(checkpoint.config), torch.randn(6, checkpoint.config.observation_dim), torch.randn(6, 8, 4)
     first, second = critic(observation, chunks)
     assert not torch.allclose(first, second)

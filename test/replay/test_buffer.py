@@ -130,6 +130,17 @@ def test_a_restored_replay_draws_the_same_rows():
     assert all(torch.equal(getattr(mine, name), getattr(theirs, name)) for name in Rows.__dataclass_fields__)
 
 
+def test_a_replay_whose_end_was_left_free_is_restored():
+    buffer, again = ReplayBuffer(CONFIG, 100, GAMMA), ReplayBuffer(CONFIG, 100, GAMMA)
+    for steps in (44, 44, 19):  # the last one goes to the beginning of the ring, ten slots before its end
+        fill(buffer, steps, True, mark=float(steps))
+    again.restore(buffer.state())
+    assert again.end == buffer.end
+    assert torch.equal(again.positions(), buffer.positions())
+    mine, theirs = (held.rows(held.positions()) for held in (buffer, again))
+    assert torch.equal(mine.frames, theirs.frames)
+
+
 def test_a_replay_of_another_size_is_refused():
     buffer = ReplayBuffer(CONFIG, 50, GAMMA)
     fill(buffer, 30, False)
