@@ -66,13 +66,18 @@ def study(
         from mechanic_rl_ros.study.picture import draw_study
         from mechanic_rl_ros.study.problems import problem_of
         from mechanic_rl_ros.study.runs import Run, StudySettings, base_outcomes, run_all
-        from mechanic_rl_ros.study.table import as_markdown, read_results, settled
+        from mechanic_rl_ros.study.table import as_markdown, best_of_grid, read_results, settled
 
         names = _split(problems)
         for name in names:
             problem_of(name)
         wanted = _cells(_split(cells))
         first = read_results(output) if algorithms and output.is_dir() and any(output.glob("*/*/seed*.json")) else {}
+        for name in names if algorithms else ():
+            if best_of_grid(first.get(name, {})) is None:
+                err.print(
+                    f"{name}: no grid of rates here yet (--cells grid), so AdamW has the pair that was picked by hand for the default learner", soft_wrap=True
+                )
         chosen = {name: every_learner(first.get(name, {})) if algorithms else wanted for name in names}
     settings = StudySettings(output, episodes, scenes, checks, first_scene)
     if not show_only:

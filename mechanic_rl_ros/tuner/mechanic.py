@@ -19,7 +19,7 @@ from torch import Tensor
 from mechanic_rl_ros.tuner import adam_pass
 from mechanic_rl_ros.tuner.base_step import BaseStep
 from mechanic_rl_ros.tuner.kernels import place, products
-from mechanic_rl_ros.tuner.saved_state import fitting_numbers, fitting_state, require_base, require_dense, require_shape
+from mechanic_rl_ros.tuner.saved_state import by_position, fitting_numbers, fitting_state, require_base, require_dense, require_settings, require_shape
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 SCALE_BOUND = 1e8
@@ -210,7 +210,7 @@ class Mechanic(torch.optim.Optimizer):
         positions = {tensor: index for index, tensor in enumerate(tensor for group in self.param_groups for tensor in group["params"])}
         own = {positions[tensor]: dict(self.state[tensor]) for tensor in self._known()}
         tuner = {"bettors": self._bettors, "inner": self._inner, "skipped": self._skipped}
-        saved = {"state": own, "param_groups": base["param_groups"], "base": base["state"], "tuner": tuner}
+        saved = {"state": own, "param_groups": base["param_groups"], "base": base["state"], "tuner": tuner, "settings": self._settings()}
         for change in self._optimizer_state_dict_post_hooks.values():
             changed = change(self, saved)
             saved = saved if changed is None else changed
@@ -221,7 +221,8 @@ class Mechanic(torch.optim.Optimizer):
         """Goes on where another tuner of the same parameters stopped, in a new process too. The parameters themselves are loaded by their model.
 
         Raises:
-            ValueError: It was saved from other parameter groups, parameters of other shapes, with other betas or around another base. Nothing was loaded.
+            ValueError: It was saved from other parameter groups, parameters of other shapes, with other settings or around another base. Nothing was
+                loaded.
         """
         state_dict = dict(state_dict)  # hooks may change it
         for change in self._optimizer_load_state_dict_pre_hooks.values():
@@ -230,6 +231,8 @@ class Mechanic(torch.optim.Optimizer):
         groups, tensors = self.param_groups, [tensor for group in self.param_groups for tensor in group["params"]]
         state = fitting_state(groups, state_dict, {"reference": None, "direction": None})
         numbers = fitting_numbers({"bettors": self._bettors, "inner": self._inner, "skipped": self._skipped}, state_dict.get("tuner"))
+        require_settings(self._settings(), state_dict.get("settings"))
+        state_dict = {**state_dict, "base": by_position(state_dict.get("base"))}
         require_base(self.base, state_dict, tensors if self._base_step.on_direction else None)
         self.state.clear()
         self.state.update({tensors[index]: saved for index, saved in state.items()})
@@ -238,7 +241,7 @@ class Mechanic(torch.optim.Optimizer):
         self._base_step.lay_out(self.state)
         if not self._base_step.on_direction:  # torch rounds all of it to the precision of the parameter
             for index, saved in state_dict["base"].items():
-                kept = self.base.state[tensors[int(index)]]
+                kept = self.base.state[tensors[index]]
                 kept.update({name: value.detach().to(kept[name].device, copy=True) for name, value in saved.items() if isinstance(value, Tensor)})
         for group, loaded in zip(groups, self.base.param_groups, strict=True):
             group.update({name: value for name, value in loaded.items() if name != "params"})
@@ -246,6 +249,9 @@ class Mechanic(torch.optim.Optimizer):
         self._place_numbers(tensors[0].device if tensors else torch.device("cpu"), **numbers)
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"base": type(self.base).__name__, "betas": list(self.betas), "s_init": self.s_init, "s_decay": self.s_decay, "eps": self.eps}
 
     def __getstate__(self) -> dict[str, Any]:
         hidden = ("_optimizer_", "_zero_grad_profile", "_warned_capturable")

@@ -21,7 +21,7 @@ from torch import Tensor
 from mechanic_rl_ros.tuner import relative_passes
 from mechanic_rl_ros.tuner.kernels import library_for, numbers, pointers, sizes
 from mechanic_rl_ros.tuner.relative_passes import Columns, Numbers
-from mechanic_rl_ros.tuner.saved_state import fitting_state, require_dense, require_shape
+from mechanic_rl_ros.tuner.saved_state import by_position, fitting_state, require_dense, require_shape
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 S_DECAY = 0.01
@@ -83,7 +83,7 @@ class RelativeMechanic(torch.optim.Optimizer):
             return 1.0
         sizes = [float(tensor.numel()) for tensor in known]
         scales = torch.stack([self.state[tensor]["bettors"] for tensor in known])[:, 3].sum(dim=1)
-        return float(scales @ scales.new_tensor(sizes)) / sum(sizes)
+        return float(scales @ scales.new_tensor(sizes)) / sum(sizes) if any(sizes) else 1.0
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As of every optimizer; forgetting gradients takes a third of the time of torch's."""
@@ -127,7 +127,7 @@ class RelativeMechanic(torch.optim.Optimizer):
         """
         buffers = dict.fromkeys(("reference", "average", "direction", "second"))
         state = fitting_state(self.param_groups, state_dict, {**buffers, "bettors": (4, len(BETAS)), "step": ()})
-        super().load_state_dict(state_dict)
+        super().load_state_dict({**state_dict, "state": by_position(state_dict["state"])})
         for group in self.param_groups:
             group.setdefault("unit", UNIT)  # of a state from before there was a choice
             group.setdefault("pretrained", False)

@@ -55,7 +55,7 @@ def fitting_state(groups: Sequence[dict[str, Any]], state_dict: dict[str, Any], 
         raise ValueError(f"the state was saved from parameter groups of {saved} tensors, these have {lengths}: load it into the same network")
     tensors = [tensor for group in groups for tensor in group["params"]]
     found: dict[int, dict[str, Tensor]] = {}
-    for index, entry in ((int(index), entry) for index, entry in state_dict["state"].items()):
+    for index, entry in by_position(state_dict["state"]).items():
         if not 0 <= index < len(tensors):
             raise ValueError(f"the state is of parameter {index}, there are {len(tensors)}: load it into the same network")
         if set(entry) != set(shapes) or not all(isinstance(value, Tensor) for value in entry.values()):
@@ -80,6 +80,22 @@ def fitting_numbers(own: dict[str, Tensor], saved: Any) -> dict[str, Tensor]:
     return {name: value.detach().to(own[name].dtype).clone() for name, value in saved.items()}
 
 
+def by_position(state: Any) -> Any:
+    """A state with whole numbers for positions, which JSON has made strings of; what is no such state, as it is."""
+    return {int(index): entry for index, entry in state.items()} if isinstance(state, dict) else state
+
+
+def require_settings(own: dict[str, Any], saved: Any) -> None:
+    """Refuses what was saved with other numbers, or around another base. Earlier versions did not save them.
+
+    Raises:
+        ValueError: It was.
+    """
+    for name, value in own.items() if isinstance(saved, dict) else ():
+        if saved.get(name) != value:
+            raise ValueError(f"the state was saved with {name} {saved.get(name)}, here it is {value}: use what it was saved with")
+
+
 def require_base(base: torch.optim.Optimizer, state_dict: dict[str, Any], tensors: Sequence[Tensor] | None) -> None:
     """Refuses what another kind of base optimizer has saved; and, given ``tensors``, what was saved for others: a fused base would not look.
 
@@ -91,9 +107,9 @@ def require_base(base: torch.optim.Optimizer, state_dict: dict[str, Any], tensor
         raise ValueError(f"the state was saved around another base than {type(base).__name__}: use the one that it was saved with")
     own = set() if tensors is None else _names(base, state_dict["param_groups"])
     for index, entry in state.items() if tensors is not None else ():
-        if not isinstance(entry, dict) or not 0 <= int(index) < len(tensors or ()):
+        if not isinstance(entry, dict) or not 0 <= index < len(tensors or ()):
             raise ValueError(f"the base's state is of parameter {index}, there are {len(tensors or ())}: load it into the same network")
-        shape = (tensors or ())[int(index)].shape
+        shape = (tensors or ())[index].shape
         missing = own - entry.keys()
         if missing:
             raise ValueError(f"the base's state of parameter {index} lacks {', '.join(sorted(missing))}: it was not saved by {type(base).__name__}")

@@ -51,6 +51,11 @@ def test_a_race_leaves_out_seeds_of_what_is_clearly_behind(run, tmp_path):
     assert (folder / "lift" / "dog" / "seed6.json").exists()
 
 
+def test_without_a_grid_it_says_which_rates_adamw_has_beside_the_learners(run, tmp_path):
+    done = run("study", "--output", tmp_path / "study", "--problems", "lift", "--algorithms", "--seeds", 1, "--episodes", 1, "--scenes", 4, "--show-only")
+    assert "lift: no grid of rates here yet (--cells grid), so AdamW has the pair that was picked by hand" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(("--problems", "juggle"), "unknown problem 'juggle'"), (("--cells", "magic"), "unknown cell 'magic'"), (("--show-only",), "no results of a study")],

@@ -233,6 +233,9 @@ def test_a_denoiser_that_torch_cannot_compile_is_refused_with_one_line(checkpoin
     monkeypatch.setattr(torch, "compile", lambda *_, **__: torch.linalg.cholesky)
     with pytest.raises(UserError, match=r"cannot compile the denoiser here \(.*\): install a C"):
         Actor(checkpoint, compiled=True)
+    steered = dataclasses.replace(checkpoint.config, steering=16)
+    with pytest.raises(UserError, match="cannot compile the denoiser"):
+        Actor(dataclasses.replace(checkpoint, config=steered, policy=Policy(steered).state_dict()), compiled=True)
     config = dataclasses.replace(checkpoint.config, head=GaussianConfig())
     with pytest.raises(UserError, match="has no sampler to compile"):
         Actor(dataclasses.replace(checkpoint, config=config, policy=Policy(config).state_dict()), compiled=True)

@@ -159,6 +159,51 @@ def steps_by_the_pass(base, dtype=torch.float32, prepare=lambda base: None):
     return len(made)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_pass_that_makes_adams_steps_equals_its_own_in_large_tensors_too(threads, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    shapes = (1_200_000, 5_000, 7)
+    start = [torch.randn(size, generator=generator) for size in shapes]
+    gradients = [[torch.randn(size, generator=generator) for size in shapes] for _ in range(4)]
+    before, ends = torch.get_num_threads(), []
+    torch.set_num_threads(threads)
+    try:
+        for native in (True, False):
+            if not native:
+                monkeypatch.setattr(adam_pass, "adam_library", lambda *_: None)
+            parameters = [torch.nn.Parameter(tensor.clone()) for tensor in start]
+            tuner = follow(Mechanic(torch.optim.AdamW(parameters), s_init=0.1), parameters, gradients)
+            ends.append([*parameters, *(tuner.state[tensor]["direction"] for tensor in parameters), tuner.scale])
+    finally:
+        torch.set_num_threads(before)
+    for mine, theirs in zip(*ends, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("base", ["AdamW, fused", "SGD with momentum and decay"])
+def test_it_keeps_two_buffers_of_the_size_of_the_parameters_beyond_the_bases(base):
+    parameter = torch.nn.Parameter(torch.ones(100_000))
+    own = copy.deepcopy(parameter)
+    tuner = follow(Mechanic(BASES[base]([parameter])), [parameter], [[torch.ones(100_000)]] * 3)
+    alone = follow(BASES[base]([own]), [own], [[torch.ones(100_000)]] * 3)
+
+    def numbers(state):
+        return sum(value.numel() for entry in state.values() for value in entry.values() if isinstance(value, torch.Tensor))
+
+    beyond = numbers(tuner.state) + numbers(tuner.base.state) - numbers(alone.state)
+    assert 2 * 100_000 <= beyond < 2 * 100_000 + 100
+
+
+@pytest.mark.parametrize("base", ["AdamW", "SGD with momentum and decay"])
+def test_in_single_precision_it_finds_the_scale_of_its_twin_with_the_published_start_too(base):
+    mine = make_parameters(torch.float32)
+    exact = [torch.nn.Parameter(tensor.detach().double()) for tensor in mine]
+    tuner = follow(Mechanic(BASES[base](groups(mine))), mine, recorded())
+    record = [[None if g is None else g.float().double() for g in row] for row in recorded()]
+    twin = follow(ReferenceMechanic(BASES[base](groups(exact))), exact, record)
+    assert float(tuner.scale) == pytest.approx(twin.scale, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["Adam", "Adam with decay, fused", "AdamW", "AdamW, fused", "AdamW that maximises"])
 def test_the_steps_of_an_adam_are_made_in_the_same_pass_but_for_the_first(name):
     assert steps_by_the_pass(BASES[name]) == 9
@@ -458,6 +503,9 @@ SPOILT = {
     "no base": (lambda s: s.pop("base"), "around another base"),
     "no direction": (lambda s: s["state"][0].pop("direction"), "state of parameter 0 holds reference"),
     "another parameter": (lambda s: s["base"].update({9: {}}), "of parameter 9"),
+    "another scale to start from": (lambda s: s["settings"].update(s_init=0.5), "saved with s_init 0.5, here it is"),
+    "as many other betas": (lambda s: s["settings"].update(betas=[0.5] * 6), "saved with betas"),
+    "a base with the same settings": (lambda s: s["settings"].update(base="RAdam"), "saved with base RAdam, here it is AdamW"),
     "nothing": (lambda s: s.clear(), "no parameter groups"),
 }
 
@@ -475,6 +523,20 @@ def test_a_state_that_lacks_something_is_refused_and_nothing_is_loaded(fault):
     assert float(tuner.scale) > 0.0
     assert all(torch.equal(after["state"][0][name], tensor) for name, tensor in before["state"][0].items())
     assert torch.equal(after["base"][0]["exp_avg"], before["base"][0]["exp_avg"])
+
+
+@pytest.mark.parametrize("make", [lambda p: Mechanic(torch.optim.AdamW(p), s_init=0.1), RelativeMechanic], ids=["Mechanic", "RelativeMechanic"])
+def test_positions_that_json_has_made_strings_of_are_positions(make):
+    mine = make_parameters()
+    tuner = follow(make(mine), mine, recorded(20)[:10])
+    again = [torch.nn.Parameter(tensor.detach().clone()) for tensor in mine]
+    resumed, saved = make(again), copy.deepcopy(tuner.state_dict())
+    named = {part: {str(index): entry for index, entry in saved[part].items()} for part in ("state", "base") if part in saved}
+    resumed.load_state_dict({**saved, **named})
+    follow(tuner, mine, recorded(20)[10:])
+    follow(resumed, again, recorded(20)[10:])
+    assert all(torch.equal(a, b) for a, b in zip(mine, again, strict=True))
+    assert all(isinstance(index, int) for part in ("state", "base") for index in resumed.state_dict().get(part, {}))
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -375,7 +375,9 @@ def test_what_it_cannot_move_is_refused_and_an_empty_tensor_is_no_trouble():
         RelativeMechanic([parameter]).step()
     empty = torch.nn.Parameter(torch.zeros(0))
     empty.grad = torch.zeros(0)
-    RelativeMechanic([empty]).step()
+    tuner = RelativeMechanic([empty])
+    tuner.step()
+    assert tuner.scale == 1.0
 
 
 def test_the_scale_is_one_until_something_moves():
