@@ -45,7 +45,7 @@ def _panel(axis: Axes, problem: str, cells: dict[Cell, Result], base: float | No
             c=[result.cell.critic_rate for result in on_grid],
             cmap=COLOURS,
             norm=norm,
-            alpha=[min(len(result.seeds), SEEDS) / SEEDS for result in on_grid],  # type: ignore[arg-type] # one for every point
+            alpha=[0.3 + 0.7 * min(len(result.seeds), SEEDS) / SEEDS for result in on_grid],  # type: ignore[arg-type] # one for every point
             s=26,
             zorder=3,
             label="AdamW, each pair of rates (pale: fewer seeds)",

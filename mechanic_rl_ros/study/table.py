@@ -167,12 +167,12 @@ def _never_far_below(own: Result) -> tuple[str, bool | None]:
     first, looks = learner_of(DEFAULT).Config.from_yaml().warmup_episodes, dict[int, list[float]]()
     for look in (look for curve in own.curves for look in curve if look["episodes"] > first):
         looks.setdefault(look["episodes"], []).append(look["success"] - look["base"])
-    mean = min((fmean(gains) for gains in looks.values()), default=0.0)
-    text = f"least gain over the base policy at any of {sum(map(len, looks.values()))} looks since the first update, {len(own.seeds)} seeds: {own.lowest:+.3f}"
+    least, mean = (min(map(of, looks.values()), default=0.0) for of in (min, fmean))
+    text = f"least gain over the base policy at any of {sum(map(len, looks.values()))} looks since the first update, {len(own.seeds)} seeds: {least:+.3f}"
     text += f", in the mean of a look over seeds {mean:+.3f}; wanted at least {-LOSS:+.2f}"
     watched = all(sum(first < look["episodes"] < curve[-1]["episodes"] for look in curve) >= LOOKS for curve in own.curves)
     text += "" if watched else f"; not every run was looked at {LOOKS} times on the way"
-    return text, own.lowest >= -LOSS - ROUNDING if watched and len(own.seeds) >= SEEDS else None
+    return text, least >= -LOSS - ROUNDING if watched and len(own.seeds) >= SEEDS else None
 
 
 def settled(cell: Cell, results: dict[Cell, Result]) -> bool:

@@ -75,8 +75,10 @@ def test_claims_are_judged_with_their_figures(tmp_path):
         write(tmp_path, "lift", Cell(name), [0.9 if name == "prodigy" else 0.3] * 5)
     results = read_results(tmp_path)["lift"]
     assert [held for _, held in claims(results)] == [True, False, True]
-    assert [held for _, held in claims({**results, TUNER: replace(results[TUNER], lowest=0.5 - 0.55)})] == [True, False, True], "that is 0.05, rounded"
-    assert [held for _, held in claims({**results, TUNER: replace(results[TUNER], lowest=-0.06)})] == [True, False, False]
+    for lowest, held in ((0.45, True), (0.44, False)):
+        write(tmp_path, f"lowest {lowest}", TUNER, [0.9, 0.8, 0.85, 0.9, 0.8], lowest=lowest)
+        own = read_results(tmp_path)[f"lowest {lowest}"][TUNER]
+        assert [held for _, held in claims({**results, TUNER: own})] == [True, False, held], "0.05 is that, rounded"
     text = as_markdown({"lift": results}, {"lift": BASE})
     assert "- yes: 99% of the best of 49 grid cells (adamw_3e-04_1e-03; tuner 0.850, it 0.860, difference -0.010 ± 0.062 over 5 seeds)" in text
     assert "- NO: hardest control is prodigy (tuner 0.850, it 0.900, difference -0.050" in text
