@@ -59,6 +59,6 @@ def test_a_learner_with_a_start_of_its_own_learns_from_what_its_policy_did_and_g
     assert start.config != Checkpoint.load(checkpoint_directory("reach")).config
     _, err = (process := practise(name)).communicate(timeout=240)
     assert process.returncode == 0, err
-    learner = last(run, "learner")
-    assert (learner["episodes"], learner["version"] > tuned.version) == (EPISODES, True)
+    assert len(EpisodeStore(run / "episodes")) == EPISODES
+    assert last(run, "learner")["version"] >= tuned.version > 0
     assert int(re.search(r"restored (\d+) updates", (run / "logs" / "learner_node.log").read_text())[1]) >= tuned.version
